@@ -1,0 +1,75 @@
+# kubectl tele. `make help` lists the targets.
+
+GO ?= go
+
+# The same for every build and test, so that all of them share one build cache.
+export GOFLAGS := -trimpath -buildvcs=false
+
+# The tag, or what follows it; without a tag a development version. Always a
+# semantic version and an image tag (internal/release computes the same).
+VERSION ?= $(or $(shell git describe --tags --match 'v*' 2>/dev/null),$(addprefix v0.1.0-dev.g,$(shell git rev-parse --short=10 HEAD 2>/dev/null)),v0.1.0-dev)
+COMMIT  ?= $(shell git rev-parse HEAD 2>/dev/null)
+
+PACKAGE := github.com/kubectl-tele/kubectl-tele
+LDFLAGS := -s -w -X $(PACKAGE)/pkg/version.Version=$(VERSION) -X $(PACKAGE)/pkg/version.Commit=$(COMMIT)
+
+# Packages whose tests are run with the race detector: all that have
+# connections or goroutines of their own.
+RACE := $(addprefix ./pkg/,$(addsuffix /...,agent dns intercept portforward session splice tun tunnel)) ./test/netsim/...
+RACE := $(foreach p,$(RACE),$(if $(wildcard $(p:/...=)),$(p)))
+# Packages whose tests use the cluster; they run last, one after the other.
+CLUSTER := ./test/cluster/... ./test/rig/... ./test/e2e/... ./test/demo/...
+CLUSTER := $(foreach p,$(CLUSTER),$(if $(wildcard $(p:/...=/*.go) $(p:/...=/*/*.go)),$(p)))
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test unit e2e lint fmt image dist bench cluster-up cluster-down version clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build bin/kubectl-tele and bin/tele-agent
+	CGO_ENABLED=0 $(GO) build -ldflags "$(LDFLAGS)" -o bin/ ./cmd/kubectl-tele ./cmd/tele-agent
+
+demo: build ## show the main job on a cluster of its own (Linux, root)
+	$(GO) run ./test/demo
+
+test: lint unit e2e ## run all checks and tests (Linux, root)
+
+unit: ## run the tests that need no cluster and no root
+	$(GO) test -race -timeout 20m $(RACE)
+	$(GO) test -timeout 30m $$($(GO) list ./... | grep -vxF "$$($(GO) list $(RACE) $(CLUSTER))")
+
+e2e: build ## run the tests on a real cluster, which they boot (Linux, root)
+	$(GO) test -p 1 -timeout 60m $(CLUSTER)
+
+lint: bin/golangci-lint ## run golangci-lint, and go vet for Linux, macOS and Windows
+	bin/golangci-lint run
+	@for os in linux darwin windows; do echo "GOOS=$$os $(GO) vet ./..."; GOOS=$$os CGO_ENABLED=0 $(GO) vet ./... || exit 1; done
+
+fmt: bin/golangci-lint ## format the sources
+	bin/golangci-lint fmt
+
+.PHONY: bin/golangci-lint
+bin/golangci-lint:
+	@$(GO) build -C tools/lint -o $(CURDIR)/$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+image: ## pack the agent's image into dist/tele-agent.tar (amd64 and arm64)
+	$(GO) run ./internal/release image -version "$(VERSION)" -commit "$(COMMIT)"
+
+dist: ## pack the plugin for every platform, with krew's manifest, into dist/
+	$(GO) run ./internal/release dist -version "$(VERSION)" -commit "$(COMMIT)"
+
+bench: build ## compare with kubectl port-forward, on the same pod (Linux, root)
+	$(GO) run ./test/bench
+
+cluster-up: ## boot the embedded cluster, or use the one that is up (Linux, root)
+	$(GO) run ./test/cluster up
+
+cluster-down: ## stop the embedded cluster and remove all it made
+	$(GO) run ./test/cluster down
+
+version: ## print the version that a build here gets
+	@echo "$(VERSION)"
+
+clean: ## remove bin/ and dist/
+	rm -rf bin dist
