@@ -1,0 +1,188 @@
+package tunnel
+
+import (
+	"io"
+)
+
+// recvSide is what a flow receives, guarded by Flow.mu.
+type recvSide struct {
+	recv        queue
+	received    uint64 // offset of the next byte to arrive
+	consumed    uint64 // offset of the next byte its user reads
+	recvLimit   uint64 // credit given: received never exceeds it
+	window      uint64 // credit aimed at beyond consumed
+	startWindow uint64 // what window began with; more is reserved in the budget
+	growAt      uint64 // a sender limited before this offset knows no better yet
+	finReceived bool
+	readClosed  bool
+}
+
+// setWindow is the credit a flow begins with.
+func (f *Flow) setWindow(window uint64) {
+	f.window, f.startWindow, f.recvLimit, f.growAt = window, window, window, window
+}
+
+// Read waits for bytes, io.EOF after the peer's FIN, or the end of the flow.
+func (f *Flow) Read(p []byte) (int, error) {
+	if f.datagram {
+		return f.readPacket(p)
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.waitReadLocked(); err != nil {
+		return 0, err
+	}
+	n := f.recv.read(&f.t.meter, p)
+	f.consumed += uint64(n)
+	f.creditLocked(false)
+	return n, nil
+}
+
+// waitReadLocked returns nil when there are bytes.
+func (f *Flow) waitReadLocked() error {
+	for {
+		switch {
+		case f.closed:
+			return errFlowClosed
+		case f.readBy.passed:
+			return errDeadline
+		case f.recv.n > 0:
+			return nil
+		case f.finReceived || f.readClosed:
+			return io.EOF
+		case f.state == stateOver:
+			return f.err
+		}
+		f.canRead.Wait()
+	}
+}
+
+// CloseRead makes Read return io.EOF; what arrives is discarded, so the peer
+// is not stopped from writing.
+func (f *Flow) CloseRead() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.state == stateOver:
+		return f.err
+	case f.closed:
+		return errFlowClosed
+	case !f.datagram:
+		f.readClosed = true
+		f.recv.free(&f.t.meter)
+		f.consumed = f.received
+		f.creditLocked(false)
+		f.canRead.Broadcast()
+	}
+	return nil
+}
+
+// onData takes the bytes at offset. It never waits.
+func (f *Flow) onData(offset uint64, p []byte, limited bool) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	end := offset + uint64(len(p))
+	switch {
+	case f.datagram:
+		return malformed("DATA for flow %d of datagrams", f.id)
+	case f.state == stateOpening:
+		return malformed("DATA for flow %d, which is not open", f.id)
+	case f.finReceived:
+		return malformed("DATA for flow %d after its FIN", f.id)
+	case offset != f.received:
+		return malformed("DATA for flow %d at %d instead of %d", f.id, offset, f.received)
+	case end > f.recvLimit:
+		return malformed("DATA for flow %d up to %d with credit up to %d", f.id, end, f.recvLimit)
+	}
+	f.received = end
+	switch {
+	case f.state == stateOver:
+		return nil // RESET is on its way
+	case f.closed:
+		f.resetLocked(errFlowClosed)
+		return nil
+	case f.readClosed:
+		f.consumed = end
+	default:
+		f.recv.append(&f.t.meter, p)
+		f.canRead.Broadcast()
+	}
+	if limited && end >= f.growAt && f.growLocked() {
+		f.creditLocked(true)
+	} else if f.readClosed {
+		f.creditLocked(false)
+	}
+	return nil
+}
+
+// growLocked doubles the credit of a flow whose sender waits for it, unless
+// it is its user who does not keep up.
+func (f *Flow) growLocked() bool {
+	if uint64(f.recv.n) > f.window/2 || f.window >= windowLimit {
+		return false
+	}
+	more := min(f.window, windowLimit-f.window)
+	if !f.t.cfg.Budget.grow(more) {
+		return false
+	}
+	f.window += more
+	f.growAt = f.consumed + f.window
+	f.t.watch(f)
+	return true
+}
+
+// shrinkLocked gives back to the budget what was grown.
+func (f *Flow) shrinkLocked() {
+	if more := f.window - f.startWindow; more > 0 {
+		f.window = f.startWindow
+		f.t.cfg.Budget.shrink(more)
+	}
+}
+
+// creditLocked sends a WINDOW when that is worth a frame.
+func (f *Flow) creditLocked(now bool) {
+	limit := f.consumed + f.window
+	if f.state != stateOpen || f.finReceived || limit <= f.recvLimit {
+		return
+	}
+	if !now && limit-f.recvLimit < f.window/4 {
+		return
+	}
+	f.recvLimit = limit
+	id, consumed := f.id, f.consumed
+	f.t.w.send(func(b []byte) []byte { return appendWindow(b, id, consumed, limit) })
+}
+
+// onFin ends what the peer sends.
+func (f *Flow) onFin(offset uint64) error {
+	f.mu.Lock()
+	switch {
+	case f.state == stateOpening:
+		defer f.mu.Unlock()
+		return malformed("FIN for flow %d, which is not open", f.id)
+	case f.finReceived:
+		defer f.mu.Unlock()
+		return malformed("second FIN for flow %d", f.id)
+	case offset != f.received:
+		defer f.mu.Unlock()
+		return malformed("FIN for flow %d at %d instead of %d", f.id, offset, f.received)
+	}
+	f.finReceived = true
+	if f.datagram {
+		f.packets.out.free(&f.t.meter)
+		f.finSent, f.finQueued = true, true
+		f.canWrite.Broadcast()
+	}
+	f.shrinkLocked()
+	f.finishLocked()
+	f.canRead.Broadcast()
+	over := f.gone
+	f.mu.Unlock()
+	if over {
+		f.t.forget(f)
+	}
+	return nil
+}

@@ -1,0 +1,225 @@
+package tunnel
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+)
+
+// choppyConn reads and writes in random pieces.
+type choppyConn struct {
+	net.Conn
+	mu  sync.Mutex
+	rng *rand.Rand
+}
+
+func (c *choppyConn) piece(n int) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n <= 1 || c.rng.IntN(4) > 0 {
+		return n
+	}
+	return 1 + c.rng.IntN(n)
+}
+
+func (c *choppyConn) Read(p []byte) (int, error) { return c.Conn.Read(p[:c.piece(len(p))]) }
+
+func (c *choppyConn) Write(p []byte) (total int, err error) {
+	for len(p) > 0 && err == nil {
+		var n int
+		n, err = c.Conn.Write(p[:c.piece(len(p))])
+		total += n
+		p = p[n:]
+	}
+	return total, err
+}
+
+// half is the life of one direction of a flow.
+type half struct {
+	seed  uint64
+	size  int
+	reset bool // instead of FIN
+	stop  int  // the reader gives up after so many bytes; -1: never
+}
+
+// contents is what the half with this seed sends.
+func contents(seed uint64, size int) []byte {
+	b := make([]byte, size)
+	_, _ = rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8), byte(seed >> 16)}).Read(b)
+	return b
+}
+
+func (h half) write(f *Flow, rng *rand.Rand) {
+	b := contents(h.seed, h.size)
+	if rng.IntN(3) == 0 {
+		if _, err := f.ReadFrom(&pieceReader{b, rng}); err != nil {
+			return
+		}
+		b = nil
+	}
+	for len(b) > 0 {
+		n := min(1+rng.IntN(1+rng.IntN(100_000)), len(b))
+		if _, err := f.Write(b[:n]); err != nil {
+			return
+		}
+		b = b[n:]
+	}
+	if h.reset {
+		_ = f.Reset()
+	} else {
+		_ = f.CloseWrite()
+	}
+}
+
+// pieceReader returns random pieces, sometimes io.EOF with the last.
+type pieceReader struct {
+	b   []byte
+	rng *rand.Rand
+}
+
+func (r *pieceReader) Read(p []byte) (int, error) {
+	if len(r.b) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, r.b[:min(len(r.b), 1+r.rng.IntN(1+r.rng.IntN(100_000)))])
+	if r.b = r.b[n:]; len(r.b) == 0 && r.rng.IntN(2) == 0 {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+func (h half) read(f *Flow, rng *rand.Rand, mayReset bool) error {
+	want := contents(h.seed, h.size)
+	if h.stop < 0 && rng.IntN(3) == 0 {
+		var got bytes.Buffer
+		_, err := f.WriteTo(&got)
+		switch {
+		case err == nil && bytes.Equal(got.Bytes(), want):
+		case mayReset && bytes.HasPrefix(want, got.Bytes()) && (errors.Is(err, ErrReset) || errors.Is(err, net.ErrClosed)):
+		default:
+			return fmt.Errorf("flow %d: %d of %d bytes: %w", f.id, got.Len(), len(want), err)
+		}
+		return nil
+	}
+	buf := make([]byte, 1+rng.IntN(100_000))
+	got := 0
+	for h.stop < 0 || got < h.stop {
+		n, err := f.Read(buf[:1+rng.IntN(len(buf))])
+		if got+n > len(want) || !bytes.Equal(buf[:n], want[got:got+n]) {
+			return fmt.Errorf("flow %d: wrong bytes at %d", f.id, got)
+		}
+		got += n
+		switch {
+		case errors.Is(err, io.EOF):
+			if got != len(want) {
+				return fmt.Errorf("flow %d: EOF at %d of %d", f.id, got, len(want))
+			}
+			return nil
+		case errors.Is(err, ErrReset), errors.Is(err, net.ErrClosed):
+			if !mayReset {
+				return fmt.Errorf("flow %d: at %d: %w", f.id, got, err)
+			}
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+	_ = f.CloseRead() // an error: reset meanwhile
+	return nil
+}
+
+// TestProperty runs random flows over a lane that cuts everything into random
+// pieces: every byte arrives once, in order, FIN and RESET in their place.
+// TELE_SEEDS=n runs n seeds.
+func TestProperty(t *testing.T) {
+	seeds := 60
+	if s := os.Getenv("TELE_SEEDS"); s != "" {
+		seeds, _ = strconv.Atoi(s)
+	}
+	for seed := range seeds {
+		if err := runSeed(t, uint64(seed)); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+	}
+}
+
+func runSeed(t *testing.T, seed uint64) error {
+	rng := rand.New(rand.NewPCG(seed, 1))
+	lane := func(tb testing.TB) (net.Conn, net.Conn) {
+		c, s := pipeLane(tb)
+		if rng.IntN(4) == 0 {
+			c, s = tcpLane(tb)
+		}
+		return &choppyConn{Conn: c, rng: rand.New(rand.NewPCG(seed, 2))}, &choppyConn{Conn: s, rng: rand.New(rand.NewPCG(seed, 3))}
+	}
+	budget := int64(1+rng.IntN(64)) << 20
+	a, b := pair(t, lane, Config{Budget: NewBudget(budget)}, Config{Budget: NewBudget(budget)})
+	defer func() { _, _ = a.Close(), b.Close() }()
+
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	n := 1 + rng.IntN(8)
+	errs := make(chan error, 4*n)
+	var wg sync.WaitGroup
+	for i := range n {
+		opener, acceptor := a, b
+		if rng.IntN(2) == 0 {
+			opener, acceptor = b, a
+		}
+		f, g := flowPair(t, opener, acceptor, "tcp")
+		var halves [2]half
+		for j := range halves {
+			halves[j] = half{seed: seed*1000 + uint64(2*i+j), size: rng.IntN(1 << rng.IntN(21)), reset: rng.IntN(8) == 0, stop: -1}
+			if rng.IntN(10) == 0 {
+				halves[j].stop = rng.IntN(halves[j].size + 1)
+			}
+		}
+		mayReset := halves[0].reset || halves[1].reset
+		run := func(work func(*rand.Rand)) {
+			own := rand.New(rand.NewPCG(rng.Uint64(), 4))
+			wg.Go(func() { work(own) })
+		}
+		var ends sync.WaitGroup
+		ends.Add(4)
+		run(func(r *rand.Rand) { defer ends.Done(); halves[0].write(f, r) })
+		run(func(r *rand.Rand) { defer ends.Done(); halves[1].write(g, r) })
+		run(func(r *rand.Rand) { defer ends.Done(); errs <- halves[0].read(g, r, mayReset) })
+		run(func(r *rand.Rand) { defer ends.Done(); errs <- halves[1].read(f, r, mayReset) })
+		run(func(*rand.Rand) {
+			ends.Wait()
+			_, _ = f.Close(), g.Close()
+		})
+	}
+	done := make(chan struct{})
+	go func() { wg.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		return fmt.Errorf("stuck: %+v; %+v: %w", a.Stats(), b.Stats(), errors.Join(a.Err(), b.Err()))
+	}
+	close(errs)
+	for err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	waitFor(t, func() bool { return a.Stats().Flows == 0 && b.Stats().Flows == 0 })
+	for _, tun := range []*Tunnel{a, b} {
+		if held, grown := tun.cfg.Budget.held.Load(), tun.cfg.Budget.grown.Load(); held != 0 || grown != 0 {
+			return fmt.Errorf("%d bytes held, %d of credit grown after the end", held, grown)
+		}
+		if err := tun.Err(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
