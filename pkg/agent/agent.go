@@ -1,0 +1,143 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
+)
+
+// Agent listens from New on and serves during Run.
+type Agent struct {
+	cfg      Config
+	reg      *registry
+	budget   *tunnel.Budget
+	control  []net.Listener
+	captures []*capture
+	started  time.Time
+}
+
+// New listens on all ports: the captures' first, so that whoever reaches the
+// control port may rely on them.
+func New(cfg Config) (*Agent, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
+	}
+	a := &Agent{cfg: cfg, reg: newRegistry(cfg.Captures), budget: tunnel.NewBudget(cfg.Memory), started: time.Now()}
+	if err := a.listen(); err != nil {
+		a.stopListening()
+		return nil, fmt.Errorf("agent: %w", err)
+	}
+	return a, nil
+}
+
+func (a *Agent) listen() error {
+	for _, c := range a.cfg.Captures {
+		l, err := net.Listen("tcp", net.JoinHostPort("", strconv.Itoa(int(c.Listen))))
+		if err != nil {
+			return fmt.Errorf("capture %s: %w", c, err)
+		}
+		a.captures = append(a.captures, newCapture(c, l.(*net.TCPListener), a))
+	}
+	l, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", a.cfg.ControlPort))
+	if err != nil {
+		return fmt.Errorf("control port: %w", err)
+	}
+	a.control = append(a.control, l)
+	a.cfg.ControlPort = portOf(l.Addr())
+	l, err = net.Listen("tcp6", fmt.Sprintf("[::1]:%d", a.cfg.ControlPort))
+	if err != nil {
+		a.cfg.Log.Debug("control port is not on ::1", "err", err)
+		return nil
+	}
+	a.control = append(a.control, l)
+	return nil
+}
+
+func (a *Agent) stopListening() {
+	for _, l := range a.control {
+		_ = l.Close()
+	}
+	for _, c := range a.captures {
+		_ = c.listener.Close()
+	}
+}
+
+// ControlPort is where laptops reach the agent, on loopback.
+func (a *Agent) ControlPort() uint16 { return a.cfg.ControlPort }
+
+// CapturePorts are the ports listened on, in the order of Config.Captures.
+func (a *Agent) CapturePorts() []uint16 {
+	ports := make([]uint16, 0, len(a.captures))
+	for _, c := range a.captures {
+		ports = append(ports, portOf(c.listener.Addr()))
+	}
+	return ports
+}
+
+func portOf(a net.Addr) uint16 {
+	p, err := netip.ParseAddrPort(a.String())
+	if err != nil {
+		return 0
+	}
+	return p.Port()
+}
+
+// errIdle and errDrained are why Run ends well.
+var (
+	errIdle    = errors.New("unused for too long")
+	errDrained = errors.New("drained")
+)
+
+// Run serves until ctx ends and the captured connections have drained, or the
+// agent was idle for too long; both are nil. It may be called once.
+func (a *Agent) Run(ctx context.Context) error {
+	serving, stop := context.WithCancelCause(context.Background())
+	var wg sync.WaitGroup
+	for _, l := range a.control {
+		wg.Go(func() { a.serveControl(serving, l) })
+	}
+	for _, c := range a.captures {
+		wg.Go(func() { c.serve(serving) })
+	}
+	wg.Go(func() { a.watch(serving, ctx, stop) })
+	a.cfg.Log.Info("agent listens", "control", a.cfg.ControlPort, "captures", a.cfg.Captures)
+
+	<-serving.Done()
+	a.cfg.Log.Info("agent ends", "reason", context.Cause(serving))
+	a.stopListening()
+	wg.Wait()
+	return nil
+}
+
+// watch ends serving when asked ends and nothing is left to do, or nobody has
+// used the agent for too long.
+func (a *Agent) watch(serving, asked context.Context, stop context.CancelCauseFunc) {
+	idle := time.NewTicker(max(min(a.cfg.IdleExit/10, 5*time.Second), time.Millisecond))
+	defer idle.Stop()
+	if a.cfg.IdleExit == 0 {
+		idle.Stop()
+	}
+	for {
+		select {
+		case <-serving.Done():
+			return
+		case <-asked.Done():
+			a.drain(serving)
+			stop(errDrained)
+			return
+		case <-idle.C:
+			if since, ok := a.reg.idleSince(); ok && time.Since(since) >= a.cfg.IdleExit {
+				stop(errIdle)
+				return
+			}
+		}
+	}
+}

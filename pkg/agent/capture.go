@@ -1,0 +1,124 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/splice"
+	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
+)
+
+// appTimeout bounds the dial to the app, which is in the same pod.
+const appTimeout = 10 * time.Second
+
+// capture is one captured port. Each connection goes to the session that
+// intercepts the port at that moment, or to the app; it stays there.
+type capture struct {
+	Capture
+	listener *net.TCPListener
+	agent    *Agent
+
+	active atomic.Int64
+	last   atomic.Int64 // nanoseconds after the agent's start; 0: no connection yet
+}
+
+func newCapture(c Capture, l *net.TCPListener, a *Agent) *capture {
+	return &capture{Capture: c, listener: l, agent: a}
+}
+
+// serve takes connections until ctx ends, which resets those that are open.
+func (c *capture) serve(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	acceptAll(ctx, c.listener, c.agent.cfg.Log, func(conn net.Conn) {
+		c.last.Store(int64(max(time.Since(c.agent.started), 1)))
+		c.active.Add(1)
+		wg.Go(func() {
+			defer c.active.Add(-1)
+			c.handle(ctx, conn.(*net.TCPConn))
+		})
+	})
+}
+
+func (c *capture) handle(ctx context.Context, client *net.TCPConn) {
+	log := c.agent.cfg.Log
+	if flow := c.offer(ctx, client); flow != nil {
+		if err := join(ctx, flow, client); err != nil {
+			log.Debug("intercepted connection ended", "err", err)
+		}
+		return
+	}
+	app, err := c.dialApp(ctx, client)
+	if err != nil {
+		log.Debug("app not reached", "err", err)
+		_ = splice.Reset(client)
+		return
+	}
+	if err := forward(ctx, client, app); err != nil {
+		log.Debug("forwarded connection ended", "err", err)
+	}
+}
+
+// offer asks the session that intercepts the port, if any, to take the
+// connection. nil: it goes to the app. Nothing has been read from it yet.
+func (c *capture) offer(ctx context.Context, client *net.TCPConn) *tunnel.Flow {
+	i := c.agent.reg.of(c.App)
+	if i == nil {
+		return nil
+	}
+	meta, err := json.Marshal(Captured{Port: c.App, Remote: client.RemoteAddr().String(), Local: client.LocalAddr().String()})
+	if err != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.agent.cfg.OfferTimeout)
+	defer cancel()
+	defer context.AfterFunc(i.ended, cancel)()
+	flow, err := i.tunnel.Open(ctx, tunnel.Target{Network: NetworkIntercept, Address: i.request.ID, Meta: meta})
+	if err != nil {
+		c.agent.cfg.Log.Debug("session did not take the connection", "err", err)
+		return nil
+	}
+	return flow
+}
+
+// dialApp dials the app at the pod's address of the client's family, else at
+// the first.
+func (c *capture) dialApp(ctx context.Context, client *net.TCPConn) (*net.TCPConn, error) {
+	ips := c.agent.cfg.PodIPs
+	ip := ips[0]
+	if local, err := netip.ParseAddrPort(client.LocalAddr().String()); err == nil {
+		for _, candidate := range ips {
+			if candidate.Is4() == local.Addr().Unmap().Is4() {
+				ip = candidate
+				break
+			}
+		}
+	}
+	d := net.Dialer{Timeout: appTimeout}
+	conn, err := apart(func() (net.Conn, error) {
+		return d.DialContext(ctx, "tcp", net.JoinHostPort(ip.String(), strconv.Itoa(int(c.App))))
+	})
+	if err != nil {
+		return nil, fmt.Errorf("dial app: %w", err)
+	}
+	return conn.(*net.TCPConn), nil
+}
+
+func (c *capture) info() CaptureInfo {
+	info := CaptureInfo{Capture: c.Capture, Active: int(c.active.Load()), IdleSeconds: -1}
+	info.Listen = portOf(c.listener.Addr())
+	if last := c.last.Load(); last != 0 {
+		info.IdleSeconds = (time.Since(c.agent.started) - time.Duration(last)).Seconds()
+	}
+	if i := c.agent.reg.of(c.App); i != nil {
+		info.Intercept = &i.request
+	}
+	return info
+}

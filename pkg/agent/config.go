@@ -1,0 +1,156 @@
+package agent
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Config is an agent's. The zero value of a duration is its default.
+type Config struct {
+	// Key is the tunnel's key, 32 bytes.
+	Key []byte
+	// ControlPort is listened on at 127.0.0.1, and ::1 where there is one.
+	// 0: any free port.
+	ControlPort uint16
+	// Captures are listened on at all addresses. With captures, PodIPs has
+	// to have an address.
+	Captures []Capture
+	Pod      string
+	PodIPs   []netip.Addr
+	// Version is shown in Info.
+	Version string
+	// IdleExit ends Run when no session has been there for so long. 0: never.
+	IdleExit time.Duration
+	// DrainLimit is how long Run goes on, after its context ended, while the
+	// app still accepts connections or some are open. Default 5 min.
+	DrainLimit time.Duration
+	// DrainPoll is how often the app is asked meanwhile. Default 500 ms.
+	DrainPoll time.Duration
+	// DialTimeout bounds the dials for laptops. Default 30 s.
+	DialTimeout time.Duration
+	// OfferTimeout is how long a session that is alive may take to accept a
+	// captured connection before it goes to the app. Default 10 s.
+	OfferTimeout time.Duration
+	// PingInterval and PingTimeout are the tunnels'; see tunnel.Config.
+	PingInterval, PingTimeout time.Duration
+	// Memory bounds the buffers of all tunnels. Default 64 MiB.
+	Memory int64
+	// MaxFlows is how many flows one session may have. Default 20,000.
+	MaxFlows int
+	// AllowLoopback lifts the ban on loopback addresses, both as the pod's
+	// and for laptops to dial. For tests.
+	AllowLoopback bool
+	// Files are where facts about the pod are read from. Default: the real ones.
+	Files Files
+	Log   *slog.Logger
+}
+
+// Files are paths; empty means the usual one.
+type Files struct{ ResolvConf, Route, IPv6Route string }
+
+func (c Config) withDefaults() (Config, error) {
+	for _, d := range []struct {
+		v *time.Duration
+		d time.Duration
+	}{
+		{&c.DrainLimit, 5 * time.Minute},
+		{&c.DrainPoll, 500 * time.Millisecond},
+		{&c.DialTimeout, 30 * time.Second},
+		{&c.OfferTimeout, 10 * time.Second},
+	} {
+		if *d.v == 0 {
+			*d.v = d.d
+		}
+	}
+	if c.Memory == 0 {
+		c.Memory = 64 << 20
+	}
+	for _, f := range []struct {
+		v *string
+		d string
+	}{
+		{&c.Files.ResolvConf, "/etc/resolv.conf"},
+		{&c.Files.Route, "/proc/net/route"},
+		{&c.Files.IPv6Route, "/proc/net/ipv6_route"},
+	} {
+		if *f.v == "" {
+			*f.v = f.d
+		}
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if len(c.Key) != 32 {
+		return c, fmt.Errorf("key has %d bytes, not 32", len(c.Key))
+	}
+	if len(c.Captures) > 0 && len(c.PodIPs) == 0 {
+		return c, errors.New("captures need the pod's address")
+	}
+	for _, ip := range c.PodIPs {
+		if ip.IsUnspecified() || ip.IsLoopback() && !c.AllowLoopback {
+			return c, fmt.Errorf("pod address %s is not one that connections to the app may use", ip)
+		}
+	}
+	seen := map[uint16]bool{c.ControlPort: c.ControlPort != 0}
+	for _, capture := range c.Captures {
+		if capture.App == 0 || capture.Listen == capture.App && !c.AllowLoopback {
+			return c, fmt.Errorf("capture %s forwards to itself or to no port", capture)
+		}
+		if capture.Listen != 0 && seen[capture.Listen] {
+			return c, fmt.Errorf("port %d is listened on twice", capture.Listen)
+		}
+		seen[capture.Listen] = true
+	}
+	return c, nil
+}
+
+// String is LISTEN:APP.
+func (c Capture) String() string { return fmt.Sprintf("%d:%d", c.Listen, c.App) }
+
+// ParseCapture reads LISTEN:APP.
+func ParseCapture(s string) (Capture, error) {
+	listen, app, ok := strings.Cut(s, ":")
+	if !ok {
+		return Capture{}, fmt.Errorf("capture %q is not LISTEN:APP", s)
+	}
+	var ports [2]uint16
+	for i, p := range []string{listen, app} {
+		n, err := strconv.ParseUint(p, 10, 16)
+		if err != nil || n == 0 {
+			return Capture{}, fmt.Errorf("capture %q: %q is not a port", s, p)
+		}
+		ports[i] = uint16(n)
+	}
+	return Capture{Listen: ports[0], App: ports[1]}, nil
+}
+
+// ParseKey reads 64 hexadecimal digits.
+func ParseKey(s string) ([]byte, error) {
+	key, err := hex.DecodeString(s)
+	if err != nil || len(key) != 32 {
+		return nil, errors.New("key is not 64 hexadecimal digits") // never show it
+	}
+	return key, nil
+}
+
+// ParseAddrs reads addresses with commas between, as in a pod's podIPs.
+func ParseAddrs(s string) ([]netip.Addr, error) {
+	var addrs []netip.Addr
+	for part := range strings.SplitSeq(s, ",") {
+		if part = strings.TrimSpace(part); part == "" {
+			continue
+		}
+		a, err := netip.ParseAddr(part)
+		if err != nil {
+			return nil, fmt.Errorf("pod address: %w", err)
+		}
+		addrs = append(addrs, a.Unmap())
+	}
+	return addrs, nil
+}

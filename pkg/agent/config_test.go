@@ -1,0 +1,149 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/version"
+)
+
+func TestConfig(t *testing.T) {
+	ip := []netip.Addr{netip.MustParseAddr("10.1.2.3")}
+	for _, test := range []struct {
+		name string
+		cfg  Config
+		want string // "" is fine
+	}{
+		{"fine", Config{Key: testKey, PodIPs: ip, Captures: []Capture{{8081, 8080}}}, ""},
+		{"no key", Config{}, "key has 0 bytes"},
+		{"captures without address", Config{Key: testKey, Captures: []Capture{{8081, 8080}}}, "need the pod's address"},
+		{"loopback", Config{Key: testKey, PodIPs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}}, "127.0.0.1 is not one"},
+		{"loopback 6", Config{Key: testKey, PodIPs: []netip.Addr{netip.IPv6Loopback()}}, "::1 is not one"},
+		{"unspecified", Config{Key: testKey, PodIPs: []netip.Addr{netip.IPv4Unspecified()}, AllowLoopback: true}, "0.0.0.0 is not one"},
+		{"to itself", Config{Key: testKey, PodIPs: ip, Captures: []Capture{{8080, 8080}}}, "forwards to itself"},
+		{"twice", Config{Key: testKey, PodIPs: ip, Captures: []Capture{{8081, 8080}, {8081, 8082}}}, "listened on twice"},
+		{"control port", Config{Key: testKey, ControlPort: 8081, PodIPs: ip, Captures: []Capture{{8081, 8080}}}, "listened on twice"},
+	} {
+		_, err := test.cfg.withDefaults()
+		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v, not %q", test.name, err, test.want)
+		}
+	}
+}
+
+func TestParseCapture(t *testing.T) {
+	if c, err := ParseCapture("18080:8080"); err != nil || c != (Capture{18080, 8080}) || c.String() != "18080:8080" {
+		t.Errorf("%v, %v", c, err)
+	}
+	for _, bad := range []string{"", "8080", "0:1", "1:0", "1:65536", "-1:2", "a:b", "1:2:3"} {
+		if c, err := ParseCapture(bad); err == nil {
+			t.Errorf("%q was read as %v", bad, c)
+		}
+	}
+}
+
+// TestMayDial is about the real rule, without AllowLoopback.
+func TestMayDial(t *testing.T) {
+	a := &Agent{cfg: Config{ControlPort: 15871}}
+	for addr, may := range map[string]bool{
+		"10.0.0.1:80": true, "[fd00::1]:80": true, "10.0.0.1:15871": true, "169.254.20.10:53": true,
+		"127.0.0.1:80": false, "127.9.9.9:80": false, "[::1]:80": false, "0.0.0.0:80": false, "[::]:80": false,
+		"224.0.0.1:80": false, "[ff02::1]:80": false, "[fe80::1%eth0]:80": false,
+	} {
+		if err := a.mayDial(netip.MustParseAddrPort(addr)); (err == nil) != may {
+			t.Errorf("%s: %v", addr, err)
+		}
+	}
+}
+
+func TestCommand(t *testing.T) {
+	key := strings.Repeat("ab", 32)
+	env := map[string]string{EnvKey: key, EnvPodIP: "10.1.1.1, fd00::1"}
+	getenv := func(k string) string { return env[k] }
+	run := func(ctx context.Context, args ...string) (int, string, string) {
+		var out, errs bytes.Buffer
+		code := Command(ctx, args, getenv, &out, &errs)
+		return code, out.String(), errs.String()
+	}
+	for _, test := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{nil, 2, "usage: tele-agent serve"},
+		{[]string{"dance"}, 2, `unknown command "dance"`},
+		{[]string{"serve", "--capture=1"}, 1, "is not LISTEN:APP"},
+		{[]string{"serve", "--control-port=99999"}, 1, "out of range"},
+		{[]string{"serve", "now"}, 2, `unexpected argument "now"`},
+		{[]string{"check", "--control-port=1"}, 1, "connection refused"},
+	} {
+		if code, _, errs := run(t.Context(), test.args...); code != test.code || !strings.Contains(errs, test.want) {
+			t.Errorf("%q: %d, %q", test.args, code, errs)
+		}
+	}
+	if code, out, _ := run(t.Context(), "version"); code != 0 || !strings.HasPrefix(out, version.Version) {
+		t.Errorf("version: %d, %q", code, out)
+	}
+
+	env[EnvKey] = "secret"
+	if code, _, errs := run(t.Context(), "serve"); code != 1 || !strings.Contains(errs, "64 hexadecimal digits") || strings.Contains(errs, "secret") {
+		t.Errorf("bad key: %d, %q", code, errs)
+	}
+	env[EnvKey] = key
+	env[EnvPodIP] = "127.0.0.1"
+	if code, _, errs := run(t.Context(), "serve", "--capture=18081:18080"); code != 1 || !strings.Contains(errs, "127.0.0.1 is not one") {
+		t.Errorf("bad address: %d, %q", code, errs)
+	}
+}
+
+// TestServeAndCheck runs both commands; serve without captures ends at once.
+func TestServeAndCheck(t *testing.T) {
+	env := map[string]string{EnvKey: strings.Repeat("ab", 32)}
+	getenv := func(k string) string { return env[k] }
+	a := startAgent(t, Config{}) // to learn of a free port
+	port := a.ControlPort()
+	a.end()
+	a.waitEnd(t)
+	flag := "--control-port=" + strings.TrimPrefix(hostPort(podIP, port), podIP.String()+":")
+
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan int)
+	var errs bytes.Buffer
+	go func() { served <- Command(ctx, []string{"serve", flag}, getenv, &bytes.Buffer{}, &errs) }()
+	waitFor(t, "check", func() bool {
+		return Command(t.Context(), []string{"check", flag}, getenv, &bytes.Buffer{}, &bytes.Buffer{}) == 0
+	})
+	wrong := func(string) string { return strings.Repeat("cd", 32) }
+	if Command(t.Context(), []string{"check", flag}, wrong, &bytes.Buffer{}, &bytes.Buffer{}) == 0 {
+		t.Error("check of an agent with another key")
+	}
+	cancel()
+	select {
+	case code := <-served:
+		if code != 0 {
+			t.Errorf("serve: %d, %s", code, errs.String())
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("serve did not end")
+	}
+}
+
+func TestFit(t *testing.T) {
+	for limit, want := range map[int64]struct {
+		buffers int64
+		flows   int
+	}{
+		1<<63 - 1: {0, 0},
+		100 << 20: {50 << 20, 4266},
+		1 << 20:   {4 << 20, 1000},
+		8 << 30:   {4 << 30, 20_000},
+	} {
+		if buffers, flows := fit(limit); buffers != want.buffers || flows != want.flows {
+			t.Errorf("limit %d: %d, %d", limit, buffers, flows)
+		}
+	}
+}
