@@ -1,0 +1,183 @@
+package netstack
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"syscall"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/waiter"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/splice"
+)
+
+// tcpDialing holds the connections whose SYN has come and whose dial has not
+// ended:
+//
+//	SYN -> dialing -+- refused      -> RST
+//	                +- unreachable  -> ICMP
+//	                +- other error  -> nothing; the next SYN dials again
+//	                +- ok -> handshake -> carried (no longer in here)
+//
+// SYNs that come again while their first is dialing are passed over.
+type tcpDialing struct {
+	s         *Stack
+	forwarder *tcp.Forwarder
+
+	mu      sync.Mutex
+	pending map[stack.TransportEndpointID]*dialing
+}
+
+// dialing is one held SYN.
+type dialing struct {
+	quote []byte // its headers, for an ICMP error
+}
+
+func (t *tcpDialing) init(s *Stack) {
+	t.s = s
+	t.pending = make(map[stack.TransportEndpointID]*dialing)
+	// The forwarder's own limit is out of reach: ours counts.
+	t.forwarder = tcp.NewForwarder(s.gv, bufferDefault, s.cfg.MaxDialing+1, t.dial)
+	s.gv.SetTransportProtocolHandler(tcp.ProtocolNumber, t.handle)
+}
+
+// handle gets each segment that belongs to no connection. False lets the
+// stack answer it with RST.
+func (t *tcpDialing) handle(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bool {
+	s := t.s
+	dst := toAddr(id.LocalAddress)
+	if s.local[dst] {
+		return false
+	}
+	if !s.routable(dst) {
+		return true
+	}
+	flags := header.TCP(pkt.TransportHeader().Slice()).Flags()
+	if flags&(header.TCPFlagSyn|header.TCPFlagAck|header.TCPFlagRst) != header.TCPFlagSyn {
+		return false
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, again := t.pending[id]; again {
+		return true
+	}
+	if len(t.pending) >= s.cfg.MaxDialing || !s.begin() {
+		s.link.dropped.Add(1)
+		return true
+	}
+	t.pending[id] = &dialing{quote: quoteOf(pkt)}
+	if !t.forwarder.HandlePacket(id, pkt) {
+		delete(t.pending, id)
+		s.flows.Done()
+		return false
+	}
+	return true
+}
+
+// abort ends handshakes that are under way; dials end with the context.
+func (t *tcpDialing) abort() {
+	for _, ep := range t.s.gv.RegisteredEndpoints() {
+		if ep, ok := ep.(*tcp.Endpoint); ok && tcp.EndpointState(ep.State()) == tcp.StateSynRecv {
+			ep.Abort()
+		}
+	}
+}
+
+// dial runs on a goroutine of its own for each SYN that handle let through.
+func (t *tcpDialing) dial(r *tcp.ForwarderRequest) {
+	s := t.s
+	defer s.flows.Done()
+	id := r.ID()
+	t.mu.Lock()
+	held := t.pending[id]
+	t.mu.Unlock()
+	conn, flow := t.connect(r, id, held)
+	t.mu.Lock()
+	delete(t.pending, id)
+	t.mu.Unlock()
+	if conn == nil {
+		return
+	}
+	s.tcpOpened.Add(1)
+	s.tcpActive.Add(1)
+	defer s.tcpActive.Add(-1)
+	if _, err := splice.Splice(s.ctx, conn, flow); err != nil {
+		s.cfg.Log.Debug("connection ended", "dst", dstOf(id), "err", err)
+	}
+}
+
+// connect dials and completes the handshake, or answers the SYN otherwise and
+// returns nil.
+func (t *tcpDialing) connect(r *tcp.ForwarderRequest, id stack.TransportEndpointID, held *dialing) (*tcpConn, splice.Conn) {
+	s := t.s
+	dst := dstOf(id)
+	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.DialLimit)
+	flow, err := s.cfg.DialTCP(ctx, dst)
+	cancel()
+	if err != nil {
+		s.cfg.Log.Debug("dial failed", "dst", dst, "err", err)
+		refused := errors.Is(err, syscall.ECONNREFUSED)
+		if refused {
+			s.tcpRefused.Add(1)
+		} else {
+			s.tcpFailed.Add(1)
+		}
+		r.Complete(refused)
+		switch {
+		case refused:
+		case errors.Is(err, syscall.EHOSTUNREACH):
+			s.unreachable(held.quote, unreachableHost)
+		case errors.Is(err, syscall.ENETUNREACH):
+			s.unreachable(held.quote, unreachableNet)
+		}
+		return nil, nil
+	}
+	wq := new(waiter.Queue)
+	ep, terr := r.CreateEndpoint(wq)
+	r.Complete(false)
+	if terr != nil {
+		// The application has given up in the meantime.
+		s.cfg.Log.Debug("handshake failed", "dst", dst, "err", terr)
+		s.tcpFailed.Add(1)
+		_ = splice.Reset(flow)
+		return nil, nil
+	}
+	return newTCPConn(wq, ep, id), flow
+}
+
+func dstOf(id stack.TransportEndpointID) netip.AddrPort {
+	return netip.AddrPortFrom(toAddr(id.LocalAddress), id.LocalPort)
+}
+
+// tcpConn is a connection with the local kernel.
+type tcpConn struct {
+	*gonet.TCPConn
+	ep            tcpip.Endpoint
+	local, remote *net.TCPAddr // the endpoint forgets them when it ends
+}
+
+func newTCPConn(wq *waiter.Queue, ep tcpip.Endpoint, id stack.TransportEndpointID) *tcpConn {
+	return &tcpConn{
+		TCPConn: gonet.NewTCPConn(wq, ep),
+		ep:      ep,
+		local:   net.TCPAddrFromAddrPort(dstOf(id)),
+		remote:  net.TCPAddrFromAddrPort(netip.AddrPortFrom(toAddr(id.RemoteAddress), id.RemotePort)),
+	}
+}
+
+func (c *tcpConn) LocalAddr() net.Addr  { return c.local }
+func (c *tcpConn) RemoteAddr() net.Addr { return c.remote }
+
+// Reset ends the connection with RST.
+func (c *tcpConn) Reset() error {
+	c.ep.Abort()
+	c.ep.Close()
+	return nil
+}

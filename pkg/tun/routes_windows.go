@@ -1,0 +1,4 @@
+package tun
+
+// Routes is not there yet.
+func Routes() ([]Route, error) { return nil, ErrUnsupported }
