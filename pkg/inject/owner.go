@@ -1,0 +1,117 @@
+package inject
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+// Owner is an intercept for whose sake an object was changed.
+type Owner struct {
+	User     string     `json:"user"`
+	Host     string     `json:"host"`
+	Session  string     `json:"session"`
+	Since    time.Time  `json:"since"`
+	ID       string     `json:"id,omitempty"`   // of the intercept; unique
+	Port     uint16     `json:"port,omitempty"` // the app's
+	LastSeen *time.Time `json:"lastSeen,omitempty"`
+}
+
+// String is user@host.
+func (o Owner) String() string { return o.User + "@" + o.Host }
+
+func (o Owner) same(other Owner) bool { return o.Session == other.Session && o.ID == other.ID }
+
+func (o Owner) encode() (string, error) {
+	text, err := json.Marshal(o)
+	if err != nil {
+		return "", fmt.Errorf("writing the owner %s: %w", o, err)
+	}
+	return string(text), nil
+}
+
+// ReadOwner reads whose an object is that is ours alone, such as a Job.
+func ReadOwner(obj metav1.Object) (Owner, error) {
+	var o Owner
+	text, ok := obj.GetAnnotations()[AnnotationOwner]
+	if !ok {
+		return o, fmt.Errorf("%s has no annotation %s", obj.GetName(), AnnotationOwner)
+	}
+	if err := json.Unmarshal([]byte(text), &o); err != nil {
+		return Owner{}, fmt.Errorf("annotation %s of %s: %w", AnnotationOwner, obj.GetName(), err)
+	}
+	return o, nil
+}
+
+// Object is what can be changed here.
+type Object interface {
+	*appsv1.Deployment | *corev1.Service
+	metav1.Object
+	runtime.Object
+}
+
+// Owners returns the owners in obj's Record; none when there is no Record.
+func Owners(obj metav1.Object) ([]Owner, error) {
+	rec, err := ReadRecord(obj)
+	if err != nil || rec == nil {
+		return nil, err
+	}
+	return rec.Owners, nil
+}
+
+// AddOwner adds o to the Record of an object that is changed already, or
+// replaces the owner of the same session and intercept. Only the annotation
+// changes, so there is no rollout.
+func AddOwner[T Object](obj T, o Owner) (T, error) {
+	return withOwners(obj, func(owners []Owner) []Owner { return putOwner(owners, o) })
+}
+
+// RemoveOwner takes the owner with this session and intercept away; id ""
+// stands for all intercepts of the session. It returns who is left: when nobody
+// is, the caller undoes the change instead of writing the object. An object
+// without a Record has nobody.
+func RemoveOwner[T Object](obj T, session, id string) (T, []Owner, error) {
+	rec, err := ReadRecord(obj)
+	if err != nil {
+		return nil, nil, err
+	}
+	if rec == nil {
+		return obj.DeepCopyObject().(T), nil, nil
+	}
+	out, err := withOwners(obj, func(owners []Owner) []Owner {
+		return slices.DeleteFunc(owners, func(o Owner) bool { return o.Session == session && (id == "" || o.ID == id) })
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	left, err := Owners(out)
+	return out, left, err
+}
+
+func withOwners[T Object](obj T, change func([]Owner) []Owner) (T, error) {
+	rec, err := ReadRecord(obj)
+	if err != nil {
+		return nil, err
+	}
+	if rec == nil {
+		return nil, fmt.Errorf("%s has no undo record to add an owner to", obj.GetName())
+	}
+	out := obj.DeepCopyObject().(T)
+	rec.Owners = change(rec.Owners)
+	return out, rec.write(out)
+}
+
+func putOwner(owners []Owner, o Owner) []Owner {
+	owners = slices.Clone(owners)
+	if i := slices.IndexFunc(owners, o.same); i >= 0 {
+		owners[i] = o
+		return owners
+	}
+	return append(owners, o)
+}

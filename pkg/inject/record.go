@@ -1,0 +1,100 @@
+package inject
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// RecordVersion is the version of the Record that this package writes.
+const RecordVersion = 1
+
+// ErrDamaged is wrapped by errors about a Record that cannot be read.
+var ErrDamaged = errors.New("the undo record is damaged")
+
+// ErrNewer is wrapped by errors about a Record that a newer version wrote.
+var ErrNewer = errors.New("the undo record was written by a newer version")
+
+// Record is what was done to an object, and for whom: the value of the
+// annotation AnnotationUndo.
+type Record struct {
+	Version   int       `json:"version"`
+	Workload  string    `json:"workload"`            // deployment/NAME: of a Service, whose agent it leads to
+	Container string    `json:"container,omitempty"` // of a Deployment: the container that was added
+	Image     string    `json:"image,omitempty"`
+	Captures  []Capture `json:"captures,omitempty"`
+	Changes   []Change  `json:"changes,omitempty"`
+	Owners    []Owner   `json:"owners,omitempty"`
+}
+
+// Change is one field with another value than before. It is given back only
+// while it holds Ours.
+type Change struct {
+	// Path names the field: containers[app].ports[8080/TCP].name,
+	// containers[app].readinessProbe.httpGet.port, ports[80/TCP].targetPort.
+	Path     string `json:"path"`
+	Previous string `json:"previous"`
+	Ours     string `json:"ours"`
+}
+
+// ReadRecord reads an object's Record. Without one it returns nil and no error.
+func ReadRecord(obj metav1.Object) (*Record, error) {
+	text, ok := obj.GetAnnotations()[AnnotationUndo]
+	if !ok {
+		return nil, nil
+	}
+	var version struct {
+		Version int `json:"version"`
+	}
+	if err := json.Unmarshal([]byte(text), &version); err != nil {
+		return nil, fmt.Errorf("%w: annotation %s of %s: %w", ErrDamaged, AnnotationUndo, obj.GetName(), err)
+	}
+	if version.Version > RecordVersion {
+		return nil, &Error{
+			Fact: fmt.Sprintf("annotation %s of %s has version %d; this program knows %d", AnnotationUndo, obj.GetName(), version.Version, RecordVersion),
+			Mend: "upgrade the plugin: kubectl krew upgrade tele",
+			Err:  ErrNewer,
+		}
+	}
+	rec := &Record{}
+	decoder := json.NewDecoder(bytes.NewReader([]byte(text)))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(rec); err != nil {
+		return nil, fmt.Errorf("%w: annotation %s of %s: %w", ErrDamaged, AnnotationUndo, obj.GetName(), err)
+	}
+	if rec.Version < 1 {
+		return nil, fmt.Errorf("%w: annotation %s of %s has no version", ErrDamaged, AnnotationUndo, obj.GetName())
+	}
+	return rec, nil
+}
+
+// write puts the Record into obj.
+func (r *Record) write(obj metav1.Object) error {
+	text, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("writing the undo record of %s: %w", obj.GetName(), err)
+	}
+	annotations := obj.GetAnnotations()
+	if annotations == nil {
+		annotations = map[string]string{}
+	}
+	annotations[AnnotationUndo] = string(text)
+	obj.SetAnnotations(annotations)
+	return nil
+}
+
+// removeRecord takes the Record out of obj.
+func removeRecord(obj metav1.Object) {
+	annotations := obj.GetAnnotations()
+	if _, ok := annotations[AnnotationUndo]; !ok {
+		return
+	}
+	delete(annotations, AnnotationUndo)
+	if len(annotations) == 0 {
+		annotations = nil
+	}
+	obj.SetAnnotations(annotations)
+}

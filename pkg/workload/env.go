@@ -1,0 +1,207 @@
+package workload
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+)
+
+// TemplatePod is a pod as the Deployment would make it, for Env when there is no
+// running one: what only a running pod has (name, addresses, node) stays empty.
+func TemplatePod(dep *appsv1.Deployment) *corev1.Pod {
+	t := dep.Spec.Template.DeepCopy()
+	t.Namespace = dep.Namespace
+	return &corev1.Pod{ObjectMeta: t.ObjectMeta, Spec: t.Spec}
+}
+
+// Env computes the environment of a pod's container from its spec and from the
+// ConfigMaps and Secrets that the user may read, as KEY=VALUE in the order of
+// the spec. missing lists what could not be had, with the reason, one text a
+// variable or source; that is no error. The variables that the kubelet makes of
+// Services, and those of the image, are not part of the spec and not included.
+func Env(ctx context.Context, client kubernetes.Interface, pod *corev1.Pod, container string) (env, missing []string, err error) {
+	c := findContainer(&pod.Spec, container)
+	if c == nil {
+		return nil, nil, fmt.Errorf("pod %s has no container %q", pod.Name, container)
+	}
+	r := &envReader{
+		ctx: ctx, client: client, pod: pod, container: c,
+		values: map[string]string{}, configMaps: map[string]*corev1.ConfigMap{}, secrets: map[string]*corev1.Secret{}, failed: map[string]error{},
+	}
+	for _, from := range c.EnvFrom {
+		r.addAll(from)
+	}
+	for _, v := range c.Env {
+		r.add(v)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, nil, fmt.Errorf("reading the environment of container %s: %w", container, err)
+	}
+	env = make([]string, 0, len(r.order))
+	for _, key := range r.order {
+		env = append(env, key+"="+r.values[key])
+	}
+	return env, r.missing, nil
+}
+
+func findContainer(spec *corev1.PodSpec, name string) *corev1.Container {
+	for _, list := range [][]corev1.Container{spec.Containers, spec.InitContainers} {
+		for i := range list {
+			if list[i].Name == name {
+				return &list[i]
+			}
+		}
+	}
+	return nil
+}
+
+type envReader struct {
+	ctx        context.Context
+	client     kubernetes.Interface
+	pod        *corev1.Pod
+	container  *corev1.Container
+	order      []string
+	values     map[string]string
+	missing    []string
+	configMaps map[string]*corev1.ConfigMap
+	secrets    map[string]*corev1.Secret
+	failed     map[string]error // by "configmap/NAME" or "secret/NAME"
+}
+
+func (r *envReader) set(key, value string) {
+	if _, known := r.values[key]; !known {
+		r.order = append(r.order, key)
+	}
+	r.values[key] = value
+}
+
+func (r *envReader) miss(what string, err error) {
+	r.missing = append(r.missing, fmt.Sprintf("%s: %v", what, err))
+}
+
+// addAll adds a whole ConfigMap or Secret.
+func (r *envReader) addAll(from corev1.EnvFromSource) {
+	switch {
+	case from.ConfigMapRef != nil:
+		cm, err := r.configMap(from.ConfigMapRef.Name)
+		if err != nil {
+			if !optional(from.ConfigMapRef.Optional, err) {
+				r.miss("all of configmap/"+from.ConfigMapRef.Name, err)
+			}
+			return
+		}
+		for _, key := range slices.Sorted(maps.Keys(cm.Data)) {
+			r.set(from.Prefix+key, cm.Data[key])
+		}
+	case from.SecretRef != nil:
+		secret, err := r.secret(from.SecretRef.Name)
+		if err != nil {
+			if !optional(from.SecretRef.Optional, err) {
+				r.miss("all of secret/"+from.SecretRef.Name, err)
+			}
+			return
+		}
+		for _, key := range slices.Sorted(maps.Keys(secret.Data)) {
+			r.set(from.Prefix+key, string(secret.Data[key]))
+		}
+	}
+}
+
+func (r *envReader) add(v corev1.EnvVar) {
+	if v.ValueFrom == nil {
+		r.set(v.Name, expand(v.Value, r.values))
+		return
+	}
+	value, present, err := r.from(v.ValueFrom)
+	switch {
+	case err != nil:
+		r.miss(v.Name, err)
+	case present:
+		r.set(v.Name, value)
+	}
+}
+
+// from reads one reference. present is false when an optional one leads nowhere.
+func (r *envReader) from(src *corev1.EnvVarSource) (value string, present bool, err error) {
+	switch {
+	case src.ConfigMapKeyRef != nil:
+		ref := src.ConfigMapKeyRef
+		cm, err := r.configMap(ref.Name)
+		if err != nil {
+			return "", false, unless(optional(ref.Optional, err), err)
+		}
+		value, ok := cm.Data[ref.Key]
+		if !ok {
+			return "", false, unless(isTrue(ref.Optional), fmt.Errorf("configmap/%s has no key %q", ref.Name, ref.Key))
+		}
+		return value, true, nil
+	case src.SecretKeyRef != nil:
+		ref := src.SecretKeyRef
+		secret, err := r.secret(ref.Name)
+		if err != nil {
+			return "", false, unless(optional(ref.Optional, err), err)
+		}
+		data, ok := secret.Data[ref.Key]
+		if !ok {
+			return "", false, unless(isTrue(ref.Optional), fmt.Errorf("secret/%s has no key %q", ref.Name, ref.Key))
+		}
+		return string(data), true, nil
+	case src.FieldRef != nil:
+		value, err := fieldValue(r.pod, src.FieldRef.FieldPath)
+		return value, err == nil, err
+	case src.ResourceFieldRef != nil:
+		value, err := r.resource(src.ResourceFieldRef)
+		return value, err == nil, err
+	}
+	return "", false, errors.New("its source is of a kind that is not known here")
+}
+
+func unless(fine bool, err error) error {
+	if fine {
+		return nil
+	}
+	return err
+}
+
+func isTrue(b *bool) bool { return b != nil && *b }
+
+// optional tells whether a source may be absent and is.
+func optional(flag *bool, err error) bool { return isTrue(flag) && apierrors.IsNotFound(err) }
+
+func (r *envReader) configMap(name string) (*corev1.ConfigMap, error) {
+	return cached(r.configMaps, r.failed, "configmap/", name, func() (*corev1.ConfigMap, error) {
+		return r.client.CoreV1().ConfigMaps(r.pod.Namespace).Get(r.ctx, name, metav1.GetOptions{})
+	})
+}
+
+func (r *envReader) secret(name string) (*corev1.Secret, error) {
+	return cached(r.secrets, r.failed, "secret/", name, func() (*corev1.Secret, error) {
+		return r.client.CoreV1().Secrets(r.pod.Namespace).Get(r.ctx, name, metav1.GetOptions{})
+	})
+}
+
+// cached asks once for each object, whether that succeeds or not.
+func cached[T any](known map[string]T, failed map[string]error, kind, name string, get func() (T, error)) (T, error) {
+	if obj, ok := known[name]; ok {
+		return obj, nil
+	}
+	if err := failed[kind+name]; err != nil {
+		var none T
+		return none, err
+	}
+	obj, err := get()
+	if err != nil {
+		failed[kind+name] = err
+		return obj, err
+	}
+	known[name] = obj
+	return obj, nil
+}

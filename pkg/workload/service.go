@@ -1,0 +1,36 @@
+package workload
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/client-go/kubernetes"
+)
+
+// Services returns the Services of the namespace whose selector matches pods
+// with these labels, in order of their names. A Service without a selector
+// selects nothing.
+func Services(ctx context.Context, client kubernetes.Interface, ns string, podLabels map[string]string) ([]corev1.Service, error) {
+	list, err := client.CoreV1().Services(ns).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("listing Services in namespace %s: %w", ns, err)
+	}
+	var selecting []corev1.Service
+	for _, svc := range list.Items {
+		if Selects(&svc, podLabels) {
+			selecting = append(selecting, svc)
+		}
+	}
+	return selecting, nil
+}
+
+// Selects tells whether the Service's selector matches pods with these labels.
+func Selects(svc *corev1.Service, podLabels map[string]string) bool {
+	if len(svc.Spec.Selector) == 0 || svc.Spec.Type == corev1.ServiceTypeExternalName {
+		return false
+	}
+	return labels.SelectorFromValidatedSet(svc.Spec.Selector).Matches(labels.Set(podLabels))
+}
