@@ -1,0 +1,88 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/session"
+)
+
+type cleanOptions struct {
+	f    *factory
+	spec session.CleanSpec
+}
+
+func newCleanCommand(f *factory) *cobra.Command {
+	o := &cleanOptions{f: f}
+	cmd := &cobra.Command{
+		Use:     "clean [WORKLOAD | --all]",
+		GroupID: groupOther,
+		Short:   "Put back what a lost session left in the cluster",
+		Long: `Put back what sessions that are gone left in the namespace: sidecars, switched
+Services and agent pods, anybody's, from any machine. What a live session uses is
+skipped, unless --force is given. What colleagues changed meanwhile stays.`,
+		Example: `  # See what would be put back
+  kubectl tele clean --dry-run
+
+  # Put everything back that no live session uses
+  kubectl tele clean
+
+  # One workload, even if somebody intercepts it now
+  kubectl tele clean back --force`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := o.complete(args); err != nil {
+				return err
+			}
+			return o.run(cmd.Context())
+		},
+		ValidArgsFunction: f.completeWorkloads,
+	}
+	cmd.Flags().Bool("all", true, "everything in the namespace (what happens without a WORKLOAD)")
+	cmd.Flags().BoolVar(&o.spec.Force, "force", false, "put back what a live session uses, too")
+	cmd.Flags().BoolVar(&o.spec.DryRun, "dry-run", false, "say what would be done, and change nothing")
+	cmd.Flags().DurationVar(&o.spec.Timeout, "timeout", 5*time.Minute, "how long the rolling updates may take")
+	return cmd
+}
+
+func (o *cleanOptions) complete(args []string) error {
+	switch {
+	case len(args) > 1:
+		return usageError(fmt.Errorf("one workload at most, not %d", len(args)))
+	case len(args) == 1:
+		o.spec.Workload = args[0]
+	}
+	if o.spec.Timeout <= 0 {
+		return usageError(errors.New("--timeout must be more than 0"))
+	}
+	return nil
+}
+
+func (o *cleanOptions) run(ctx context.Context) error {
+	c, err := o.f.cluster()
+	if err != nil {
+		return err
+	}
+	progress := newPrinter(o.f.ErrOut, false)
+	defer progress.close()
+	n, err := c.Clean(ctx, o.spec, progress.event)
+	if err != nil {
+		return err
+	}
+	if n == 0 {
+		progress.event(session.Event{Text: "nothing of tele's is left in namespace " + c.Namespace(), Done: true})
+	}
+	return nil
+}
+
+// cluster gives the operations that need no session.
+func (f *factory) cluster() (*session.Cluster, error) {
+	p, err := f.place()
+	if err != nil {
+		return nil, err
+	}
+	return session.NewCluster(p.rest, p.Namespace)
+}

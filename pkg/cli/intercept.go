@@ -1,0 +1,239 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/hint"
+	intercepts "github.com/kubectl-tele/kubectl-tele/pkg/intercept"
+	"github.com/kubectl-tele/kubectl-tele/pkg/session"
+)
+
+type interceptOptions struct {
+	f            *factory
+	port         string
+	to           string
+	service      string
+	image        string
+	timeout      time.Duration
+	allowRestart bool
+	quiet        bool
+	output       output
+
+	command []string
+	spec    session.InterceptSpec
+}
+
+func newInterceptCommand(f *factory) *cobra.Command {
+	o := &interceptOptions{f: f}
+	cmd := &cobra.Command{
+		Use:     "intercept WORKLOAD [--port [LOCAL][:PORT]] [--to HOST:PORT] [-- COMMAND [ARG...]]",
+		GroupID: groupCore,
+		Short:   "Answer a Deployment's traffic with a local process",
+		Long: `Answer a Deployment's traffic with a process on this laptop. Every replica's
+traffic of one port goes there; probes stay with the app.
+
+A small agent container joins the Deployment's pods, in one rolling update, and
+is gone after leave. If this laptop vanishes, the app answers again within five
+seconds, and so it does while the handler does not listen. Behind the agent the
+app sees its own pod's address as the client's.
+
+With a COMMAND, it is run as the handler with the environment of the workload's
+container; the intercept ends with it, and its exit code is this command's.`,
+		Example: `  # Traffic of Deployment back goes to localhost:8080
+  kubectl tele intercept back --port 8080
+
+  # Of several ports, take the Service's port "http"
+  kubectl tele intercept back --port 8080:http
+
+  # A handler that is not on this machine
+  kubectl tele intercept back --to 192.0.2.7:9000
+
+  # Run the handler too, with the container's environment
+  kubectl tele intercept back --port 8080 -- go run ./cmd/back`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := o.complete(cmd, args); err != nil {
+				return err
+			}
+			if err := o.validate(); err != nil {
+				return err
+			}
+			return o.run(cmd.Context(), cmd)
+		},
+		ValidArgsFunction: f.completeWorkloads,
+	}
+	cmd.Flags().StringVarP(&o.port, "port", "p", "", "`[LOCAL][:PORT]`: port of the handler on localhost, and the port to take, a Service's or container's name or number (default: the only one)")
+	cmd.Flags().StringVar(&o.to, "to", "", "`HOST:PORT` of the handler, instead of localhost")
+	cmd.Flags().StringVar(&o.service, "service", "", "the Service whose port is meant, where several select the workload")
+	cmd.Flags().BoolVar(&o.allowRestart, "allow-restart", false, "accept a rolling update that costs a moment of downtime or data of the pods")
+	cmd.Flags().DurationVar(&o.timeout, "timeout", 3*time.Minute, "how long the rolling update may take")
+	cmd.Flags().BoolVarP(&o.quiet, "quiet", "q", false, "print warnings and errors only")
+	addImageFlag(cmd, &o.image)
+	o.output.addFlag(cmd)
+	return cmd
+}
+
+func (o *interceptOptions) complete(cmd *cobra.Command, args []string) error {
+	if dash := cmd.ArgsLenAtDash(); dash >= 0 {
+		o.command, args = args[dash:], args[:dash]
+		if len(o.command) == 0 {
+			return usageError(errors.New("no command after --"))
+		}
+	}
+	if len(args) != 1 {
+		return usageError(fmt.Errorf("one workload is needed, not %d", len(args)),
+			"kubectl tele intercept WORKLOAD --port LOCAL", "kubectl tele list shows the workloads")
+	}
+	local, port, err := parsePort(o.port)
+	if err != nil {
+		return err
+	}
+	handler := o.to
+	if handler == "" && local != "" {
+		handler = net.JoinHostPort("localhost", local)
+	}
+	o.spec = session.InterceptSpec{
+		Workload: args[0], Port: port, Service: o.service, Handler: intercepts.Handler(handler),
+		Lazy: len(o.command) > 0, Hold: len(o.command) > 0, WithEnv: len(o.command) > 0,
+		AgentImage: agentImage(o.image), AllowRestart: o.allowRestart, Timeout: o.timeout,
+	}
+	return nil
+}
+
+// parsePort splits [LOCAL][:PORT]; a name alone is a PORT.
+func parsePort(flag string) (local, port string, err error) {
+	local, port, found := strings.Cut(flag, ":")
+	if !found && local != "" {
+		if _, err := strconv.Atoi(local); err != nil {
+			local, port = "", local
+		}
+	}
+	if local != "" {
+		if n, err := strconv.ParseUint(local, 10, 16); err != nil || n == 0 {
+			return "", "", usageError(fmt.Errorf("--port %s: %q is not a port number", flag, local), "--port 8080:http takes port http to localhost:8080")
+		}
+	}
+	return local, port, nil
+}
+
+func (o *interceptOptions) validate() error {
+	if o.to != "" {
+		host, port, err := net.SplitHostPort(o.to)
+		if n, perr := strconv.ParseUint(port, 10, 16); err != nil || host == "" || perr != nil || n == 0 {
+			return usageError(fmt.Errorf("--to %s is not HOST:PORT", o.to), "--to 192.0.2.7:9000")
+		}
+		if local, _, _ := parsePort(o.port); local != "" {
+			return usageError(errors.New("--to and a local port in --port exclude each other"), "--port :http --to "+o.to)
+		}
+	}
+	if o.timeout <= 0 {
+		return usageError(fmt.Errorf("--timeout must be more than 0, not %s", o.timeout))
+	}
+	return o.output.validate()
+}
+
+func (o *interceptOptions) run(ctx context.Context, cmd *cobra.Command) error {
+	client, err := o.f.ensureSession(ctx, cmd)
+	if err != nil {
+		return err
+	}
+	progress := newPrinter(o.f.ErrOut, o.quiet)
+	defer progress.close()
+	if len(o.command) > 0 {
+		return o.runCommand(ctx, client, progress)
+	}
+	last, err := client.Intercept(ctx, o.spec, progress.event)
+	progress.close()
+	if err != nil {
+		return err
+	}
+	return o.print(last.Intercept)
+}
+
+func (o *interceptOptions) print(st *session.InterceptStatus) error {
+	if st == nil {
+		return errors.New("the session did not say what it intercepts")
+	}
+	return o.output.print(o.f.Out, st, func(w io.Writer) {
+		if !o.quiet {
+			_, _ = fmt.Fprintf(w, "Intercepting deployment/%s port %d on %d pods: traffic goes to %s\n", st.Workload, st.Port, len(st.Agents), st.Handler)
+			_, _ = fmt.Fprintf(w, "  give it back: kubectl tele leave %s\n", st.Workload)
+		}
+	})
+}
+
+// handlerGrace is how long a handler may take to end when this command is
+// interrupted.
+const handlerGrace = 10 * time.Second
+
+// runCommand intercepts for as long as the command runs.
+func (o *interceptOptions) runCommand(ctx context.Context, client *session.Client, progress *printer) error {
+	holdCtx, release := context.WithCancel(context.WithoutCancel(ctx))
+	defer release()
+	started := make(chan session.Event, 1)
+	held := make(chan error, 1)
+	go func() {
+		_, err := client.Intercept(holdCtx, o.spec, func(e session.Event) {
+			if e.Intercept != nil {
+				started <- e
+				return
+			}
+			progress.event(e)
+		})
+		held <- err
+	}()
+	var active session.Event
+	select {
+	case active = <-started:
+	case err := <-held:
+		return err
+	case <-ctx.Done():
+		release()
+		return errors.Join(context.Cause(ctx), <-held)
+	}
+	progress.pause()
+	if err := o.print(active.Intercept); err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, o.command[0], o.command[1:]...)
+	cmd.Env = append(append(os.Environ(), active.Env...), "TELE_INTERCEPT_ID="+active.Intercept.ID, "TELE_WORKLOAD="+active.Intercept.Workload)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = o.f.In, o.f.Out, o.f.ErrOut
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = handlerGrace
+	runErr := cmd.Run()
+	if err := client.Leave(context.WithoutCancel(ctx), session.LeaveSpec{Workload: active.Intercept.ID}, progress.event); err != nil {
+		return errors.Join(err, runErr)
+	}
+	release()
+	if err := <-held; err != nil && !errors.Is(err, context.Canceled) {
+		return errors.Join(err, runErr)
+	}
+	return handlerResult(o.command[0], runErr)
+}
+
+// handlerResult turns the end of a handler into the end of this command.
+func handlerResult(name string, err error) error {
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &exit):
+		code := exit.ExitCode()
+		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+			code = 128 + int(status.Signal())
+		}
+		return &exitError{code: code}
+	}
+	return hint.With(fmt.Errorf("run the handler %s: %w", name, err), "the command after -- is run without a shell")
+}

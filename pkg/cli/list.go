@@ -1,0 +1,110 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/util/duration"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/session"
+)
+
+// clusterLimit bounds commands that only ask the cluster a few things.
+const clusterLimit = 9 * time.Second
+
+type listOptions struct {
+	f      *factory
+	output output
+}
+
+func newListCommand(f *factory) *cobra.Command {
+	o := &listOptions{f: f}
+	cmd := &cobra.Command{
+		Use:     "list",
+		GroupID: groupCore,
+		Short:   "List workloads, and who intercepts them",
+		Long: `List the Deployments of the namespace and who intercepts them: everybody's
+intercepts, as their agents tell. An owner whose laptop is gone is shown as such;
+clean puts back what it left.`,
+		Example: `  # Workloads of the current namespace
+  kubectl tele list
+
+  # With each port and handler state, for a script
+  kubectl tele list -o json`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := o.output.validate(); err != nil {
+				return err
+			}
+			return o.run(cmd.Context())
+		},
+	}
+	o.output.addFlag(cmd, "wide", "name")
+	return cmd
+}
+
+func (o *listOptions) run(ctx context.Context) error {
+	c, err := o.f.cluster()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, clusterLimit, fmt.Errorf("the cluster did not answer within %s", clusterLimit))
+	defer cancel()
+	workloads, err := c.List(ctx)
+	if err != nil {
+		return err
+	}
+	return o.output.print(o.f.Out, map[string]any{"workloads": workloads}, func(w io.Writer) {
+		if o.output.format == "name" {
+			for _, l := range workloads {
+				_, _ = fmt.Fprintln(w, "deployment.apps/"+l.Name)
+			}
+			return
+		}
+		if len(workloads) == 0 {
+			_, _ = fmt.Fprintf(o.f.ErrOut, "No Deployments found in namespace %s.\n", c.Namespace())
+			return
+		}
+		o.table(w, workloads)
+	})
+}
+
+func (o *listOptions) table(w io.Writer, workloads []session.Workload) {
+	wide := o.output.format == "wide"
+	header := "WORKLOAD\tREPLICAS\tSTATE\tBY\tSINCE"
+	if wide {
+		header += "\tCAPTURE\tAGENT IMAGE"
+	}
+	table(w, header, func(row func(string, ...any)) {
+		for _, l := range workloads {
+			line := fmt.Sprintf("%s\t%d/%d\t%s\t%s\t%s", l.Name, l.Ready, l.Replicas, l.State, "<none>", "<none>")
+			if len(l.Owners) > 0 {
+				var by, since []string
+				for _, owner := range l.Owners {
+					who := fmt.Sprintf("%s@%s:%d", owner.User, owner.Host, owner.Port)
+					if !owner.Live {
+						who += " (gone)"
+					}
+					by = append(by, who)
+					since = append(since, duration.HumanDuration(time.Since(owner.Since)))
+				}
+				line = fmt.Sprintf("%s\t%d/%d\t%s\t%s\t%s", l.Name, l.Ready, l.Replicas, l.State, strings.Join(by, ","), strings.Join(since, ","))
+			}
+			if wide {
+				line += fmt.Sprintf("\t%s\t%s", orNone(strings.Join(l.Capture, ",")), orNone(l.AgentImage))
+			}
+			row("%s", line)
+		}
+	})
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "<none>"
+	}
+	return s
+}

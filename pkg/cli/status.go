@@ -1,0 +1,111 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/util/duration"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/session"
+)
+
+type statusOptions struct {
+	f      *factory
+	output output
+}
+
+func newStatusCommand(f *factory) *cobra.Command {
+	o := &statusOptions{f: f}
+	cmd := &cobra.Command{
+		Use:     "status",
+		GroupID: groupCore,
+		Short:   "Show the sessions of this laptop, their network and intercepts",
+		Long:    "Show the sessions of this laptop: where they are connected, through which agent, and what they intercept.",
+		Example: `  # What is connected and intercepted
+  kubectl tele status
+
+  # For a script
+  kubectl tele status -o json`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := o.output.validate(); err != nil {
+				return err
+			}
+			return o.run(cmd.Context())
+		},
+	}
+	o.output.addFlag(cmd, "name")
+	return cmd
+}
+
+func (o *statusOptions) run(ctx context.Context) error {
+	found, err := runningSessions(ctx)
+	if err != nil {
+		return err
+	}
+	all := make([]session.Status, 0, len(found))
+	for _, r := range found {
+		if r.silent != nil {
+			_, _ = fmt.Fprintf(o.f.ErrOut, "warning: %v: kubectl tele quit --force ends it\n", r.silent)
+			continue
+		}
+		all = append(all, r.status)
+	}
+	left, err := helperLeft(ctx)
+	if err != nil {
+		return err
+	}
+	if left {
+		_, _ = fmt.Fprintln(o.f.ErrOut, "warning: the privileged helper is gone and has not put this machine's DNS back: kubectl tele quit does")
+	}
+	return o.output.print(o.f.Out, map[string]any{"sessions": all}, func(w io.Writer) {
+		if o.output.format == "name" {
+			for _, st := range all {
+				_, _ = fmt.Fprintln(w, st.ID)
+			}
+			return
+		}
+		if len(found) == 0 {
+			_, _ = fmt.Fprintln(o.f.ErrOut, "No session is running.")
+		}
+		for _, st := range all {
+			printStatus(w, st)
+		}
+	})
+}
+
+func printStatus(w io.Writer, st session.Status) {
+	_, _ = fmt.Fprintf(w, "Session %s: context %s (%s), namespace %s, user %s, up %s\n",
+		st.ID, st.Context, st.Server, st.Namespace, st.User, duration.HumanDuration(time.Since(st.Since)))
+	if n := st.Network; n != nil {
+		_, _ = fmt.Fprintf(w, "  network   %s, DNS %s for *.%s\n", n.Device, n.DNS, n.Domain)
+		_, _ = fmt.Fprintf(w, "  services  %s\n", joinPrefixes(n.Services))
+		_, _ = fmt.Fprintf(w, "  pods      %s\n", joinPrefixes(n.Pods))
+		if len(n.Skipped) > 0 {
+			_, _ = fmt.Fprintf(w, "  skipped   %s (routed elsewhere by this machine)\n", joinPrefixes(n.Skipped))
+		}
+		printAgent(w, n.Agent)
+	} else {
+		_, _ = fmt.Fprintln(w, "  network   not connected (kubectl tele connect)")
+	}
+	for _, i := range st.Intercepts {
+		_, _ = fmt.Fprintf(w, "  intercept deployment/%s port %d -> %s: %s\n", i.Workload, i.Port, i.Handler, i.State)
+		if i.Notice != "" {
+			_, _ = fmt.Fprintf(w, "    notice  %s\n", i.Notice)
+		}
+		for _, a := range i.Agents {
+			printAgent(w, a)
+		}
+	}
+}
+
+func printAgent(w io.Writer, a session.AgentStatus) {
+	state := "not reached: " + a.Error
+	if a.Up {
+		state = fmt.Sprintf("round trip %s", a.RTT.Round(10*time.Microsecond))
+	}
+	_, _ = fmt.Fprintf(w, "    agent   %s on %s (%s), %s\n", a.Pod, a.Node, a.Inject, state)
+}

@@ -1,0 +1,181 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/cache"
+	watchtools "k8s.io/client-go/tools/watch"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/inject"
+)
+
+// jobDeleteLimit bounds removing an agent's Job; its time to live removes it
+// in any case.
+const jobDeleteLimit = 10 * time.Second
+
+// jobNameLabel is how Kubernetes marks the pods of a Job.
+const jobNameLabel = "batch.kubernetes.io/job-name"
+
+// agentPod is a pod with an agent that the session has made, through a Job.
+// Who has it runs its link and removes it.
+type agentPod struct {
+	session   *Session
+	job       string
+	pod, node string
+	link      *link
+}
+
+// makeAgentPod makes the Job and returns when the agent of its pod has been
+// started. On failure the Job is gone again.
+func (s *Session) makeAgentPod(ctx context.Context, image string, p Progress) (_ *agentPod, err error) {
+	key, err := newKey()
+	if err != nil {
+		return nil, err
+	}
+	// Each Job has a name of its own: the one before may still be on its way out.
+	run, err := newToken(4)
+	if err != nil {
+		return nil, err
+	}
+	owner := s.cfg.Owner
+	job, err := inject.ConnectJob(inject.JobOptions{
+		Agent:     inject.Options{Image: image, Key: key},
+		Namespace: s.cfg.Namespace,
+		Owner:     inject.Owner{User: owner.User, Host: owner.Host, Session: owner.Session, Since: owner.Since},
+	})
+	if err != nil {
+		return nil, err
+	}
+	job.Name += "-" + run
+	created, err := s.client.BatchV1().Jobs(s.cfg.Namespace).Create(ctx, job, metav1.CreateOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("create the agent's Job in namespace %s: %w", s.cfg.Namespace, err)
+	}
+	a := &agentPod{session: s, job: created.Name}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.remove(context.WithoutCancel(ctx)))
+		}
+	}()
+	pod, err := s.waitAgentPod(ctx, a.job, p)
+	if err != nil {
+		return nil, err
+	}
+	a.pod, a.node = pod.Name, pod.Spec.NodeName
+	a.link = s.link(a.pod, inject.DefaultControlPort, key, "connect", refuseAll)
+	a.link.gone = a.gone
+	return a, nil
+}
+
+// gone returns why the agent cannot come back, nil if it may.
+func (a *agentPod) gone(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, apiTimeout, fmt.Errorf("the API server did not answer within %s", apiTimeout))
+	defer cancel()
+	// A list, as getting a pod would take one right more.
+	found, err := a.session.client.CoreV1().Pods(a.session.cfg.Namespace).List(ctx, metav1.ListOptions{
+		FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, a.pod).String(),
+	})
+	if err != nil {
+		return nil // not known
+	}
+	if len(found.Items) == 0 {
+		return fmt.Errorf("pod %s is gone", a.pod)
+	}
+	pod := &found.Items[0]
+	switch {
+	case pod.DeletionTimestamp != nil:
+		return fmt.Errorf("pod %s is being deleted", a.pod)
+	case pod.Status.Phase == corev1.PodSucceeded, pod.Status.Phase == corev1.PodFailed:
+		return fmt.Errorf("pod %s has ended: %s %s", a.pod, pod.Status.Phase, pod.Status.Reason)
+	}
+	return nil
+}
+
+// remove removes the Job and its pod. It may be called again.
+func (a *agentPod) remove(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, jobDeleteLimit)
+	defer cancel()
+	if err := inject.DeleteJob(ctx, a.session.client, a.session.cfg.Namespace, a.job); err != nil {
+		return fmt.Errorf("the agent's Job stays until it has been unused for a while: %w", err)
+	}
+	return nil
+}
+
+// waitAgentPod returns the Job's pod when its agent runs, or says at once why
+// it cannot.
+func (s *Session) waitAgentPod(ctx context.Context, job string, p Progress) (*corev1.Pod, error) {
+	pods := s.client.CoreV1().Pods(s.cfg.Namespace)
+	selector := jobNameLabel + "=" + job
+	lw := &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			o.LabelSelector = selector
+			return pods.List(ctx, o)
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			o.LabelSelector = selector
+			return pods.Watch(ctx, o)
+		},
+	}
+	last := "its pod has not been made"
+	event, err := watchtools.UntilWithSync(ctx, lw, &corev1.Pod{}, nil, func(e watch.Event) (bool, error) {
+		pod, ok := e.Object.(*corev1.Pod)
+		if !ok {
+			return false, nil
+		}
+		if err := inject.PodFailure(pod); err != nil {
+			return false, err
+		}
+		if said := podWaits(pod); said != "" && said != last {
+			last = said
+			p.doing("agent " + pod.Name + ": " + said)
+		}
+		return agentStarted(pod), nil
+	})
+	if err != nil {
+		if ctx.Err() != nil {
+			err = fmt.Errorf("%s: %w", last, context.Cause(ctx))
+			if why := s.jobEvents(context.WithoutCancel(ctx), job); why != "" {
+				err = fmt.Errorf("%w (%s)", err, why)
+			}
+		}
+		return nil, fmt.Errorf("start the agent of Job %s: %w", job, err)
+	}
+	return event.Object.(*corev1.Pod), nil
+}
+
+// jobEvents returns the last warning about the Job: a quota or an admission
+// policy that refuses its pod speaks only there.
+func (s *Session) jobEvents(ctx context.Context, job string) string {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	events, err := s.client.CoreV1().Events(s.cfg.Namespace).List(ctx, metav1.ListOptions{
+		FieldSelector: fields.Set{"involvedObject.name": job, "type": corev1.EventTypeWarning}.String(),
+	})
+	if err != nil || len(events.Items) == 0 {
+		return ""
+	}
+	return events.Items[len(events.Items)-1].Message
+}
+
+// podWaits says in a few words what a pod is waiting for.
+func podWaits(pod *corev1.Pod) string {
+	for _, c := range pod.Status.Conditions {
+		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse {
+			return "not scheduled: " + c.Message
+		}
+	}
+	for _, c := range pod.Status.ContainerStatuses {
+		if w := c.State.Waiting; w != nil && w.Reason != "" {
+			return w.Reason
+		}
+	}
+	return ""
+}
