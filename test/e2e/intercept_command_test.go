@@ -1,0 +1,131 @@
+//go:build linux
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/kubectl-tele/kubectl-tele/test/apps/api"
+	"github.com/kubectl-tele/kubectl-tele/test/apps/manifests"
+	"github.com/kubectl-tele/kubectl-tele/test/rig"
+)
+
+// freePort is a port of the laptop that nobody listens on.
+func freePort(t *testing.T, desk *rig.Desk) string {
+	t.Helper()
+	l := listen(t, desk)
+	defer func() { _ = l.Close() }()
+	return portOf(l)
+}
+
+// TestInterceptCommand runs the handler as part of the command.
+func TestInterceptCommand(t *testing.T) {
+	t.Parallel()
+	app := manifests.HTTP("icmd", manifests.Options{
+		Replicas: 1, Version: "v7", Env: []corev1.EnvVar{{Name: "GREETING", Value: "two words"}},
+	})
+	deploy(t, app)
+	desk := newDesk(t)
+	name := app.Deployment.Name
+	before := stateOf(t, name, name)
+	url := serviceURL(t, name)
+
+	t.Run("environment and exit code", func(t *testing.T) {
+		l := startLoop(t, url, "-fresh")
+		ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+		defer cancel()
+		result, err := rig.Run(desk.Tele(ctx, "intercept", name, "--port", freePort(t, desk), "--",
+			"sh", "-c", `echo "$GREETING/$VERSION/$TELE_WORKLOAD"; exit 7`))
+		if err != nil || result.Code != 7 || !strings.Contains(result.Stdout, "two words/v7/"+name+"\n") {
+			t.Errorf("code %d, %v\n%s%s", result.Code, err, result.Stdout, result.Stderr)
+		}
+		if st := sessionsOf(t, desk); len(st) > 0 && len(st[0].Intercepts) > 0 {
+			t.Errorf("the intercept outlives its command: %+v", st)
+		}
+		l.stop(t) // nobody listened at the laptop: the app answered
+		if after := stateOf(t, name, name); after != before {
+			t.Errorf("a difference is left:\nbefore %s\nafter %s", before, after)
+		}
+		nothingLeft(t, name)
+	})
+
+	t.Run("interrupt", func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+		defer cancel()
+		port := freePort(t, desk)
+		cmd := desk.Tele(ctx, "intercept", name, "--port", port, "--", world.AppsBinary, "http", "-addr", "127.0.0.1:"+port)
+		code, said := interrupted(t, cmd, func() {
+			// It has the container's environment, and so its pod's name, too.
+			poll(t, "the handler answers", func(context.Context) error {
+				c := call(t, url)
+				var e api.Echo
+				if err := json.Unmarshal([]byte(c.Body), &e); err != nil {
+					return err
+				}
+				if e.Local != "127.0.0.1:"+port || e.Version != "v7" {
+					return fmt.Errorf("%s at %s answers", e.Pod, e.Local)
+				}
+				return nil
+			})
+		})
+		if code == 0 || strings.Contains(said, "error") {
+			t.Errorf("code %d: %s", code, said)
+		}
+		if after := stateOf(t, name, name); after != before {
+			t.Errorf("a difference is left:\nbefore %s\nafter %s", before, after)
+		}
+		nothingLeft(t, name)
+	})
+
+	t.Run("to", func(t *testing.T) {
+		// Another address of the laptop stands for another machine.
+		h, err := desk.Listen(t.Context(), "tcp", "198.18.0.53:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := &http.Server{Handler: http.HandlerFunc(echo), ReadHeaderTimeout: time.Minute}
+		var wg sync.WaitGroup
+		wg.Go(func() { _ = server.Serve(h) })
+		defer wg.Wait()
+		defer func() { _ = server.Close() }()
+		l := startLoop(t, url, "-fresh")
+		timed(t, desk, "intercept", name, "--to", net.JoinHostPort("198.18.0.53", portOf(h)))
+		l.wait(t, "the other machine", byLaptop)
+		timed(t, desk, "leave", name)
+		l.stop(t)
+		nothingLeft(t, name)
+	})
+}
+
+// interrupted starts a command in a process group of its own, and sends the
+// group what Ctrl-C sends as soon as ready returns.
+func interrupted(t *testing.T, cmd *exec.Cmd, ready func()) (code int, said string) {
+	t.Helper()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ready()
+	begin := time.Now()
+	if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	t.Logf("ended %.1f s after Ctrl-C", time.Since(begin).Seconds())
+	return cmd.ProcessState.ExitCode(), out.String()
+}
