@@ -85,6 +85,10 @@ func (c *capture) offer(ctx context.Context, client *net.TCPConn) *tunnel.Flow {
 		c.agent.cfg.Log.Debug("session did not take the connection", "err", err)
 		return nil
 	}
+	if i.ended.Err() != nil {
+		_ = flow.Reset() // the session has left meanwhile, and need not know of it
+		return nil
+	}
 	return flow
 }
 

@@ -18,35 +18,48 @@ const (
 	drainEvery = 100 * time.Millisecond
 )
 
-// connSet knows the captured connections that are open, so that leaving can
-// let them end in their own time. The zero value is empty.
+// connSet knows the captured connections, so that leaving can let them end in
+// their own time. The zero value is empty.
 type connSet struct {
 	mu   sync.Mutex
 	open map[*connPair]bool
 }
 
-// connPair is one captured connection and its connection to the handler.
+// connPair is one captured connection, from the moment it is offered, and its
+// connection to the handler. The ends are nil until both are there; they are
+// guarded by connSet.mu.
 type connPair struct {
 	client, handler splice.Conn
 	last            atomic.Int64 // of a byte either way, in Unix nanoseconds
+	asked           atomic.Bool  // that byte was the client's: it waits for an answer
 }
 
-// add registers a pair and returns its ends, which note when bytes pass.
-func (s *connSet) add(client, handler splice.Conn) (c, h splice.Conn, forget func()) {
-	pair := &connPair{client: client, handler: handler}
-	pair.touch()
+// begin registers a connection that is offered.
+func (s *connSet) begin() *connPair {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	pair := &connPair{}
 	if s.open == nil {
 		s.open = map[*connPair]bool{}
 	}
 	s.open[pair] = true
-	forget = func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		delete(s.open, pair)
-	}
-	return noted{client, pair}, noted{handler, pair}, forget
+	return pair
+}
+
+// join gives a pair its ends and returns them as ends that note when bytes pass.
+func (s *connSet) join(pair *connPair, client, handler splice.Conn) (c, h splice.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	pair.note(false)
+	pair.client, pair.handler = client, handler
+	return noted{client, pair, true}, noted{handler, pair, false}
+}
+
+// end forgets a pair.
+func (s *connSet) end(pair *connPair) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.open, pair)
 }
 
 // drain ends connections as they fall silent, by FIN, and returns when none is
@@ -63,12 +76,13 @@ func (s *connSet) drain(ctx context.Context) {
 	}
 }
 
-// closeIdle half-closes what is silent and returns how many are open.
+// closeIdle half-closes what is silent and owes no answer, and returns how many
+// are open.
 func (s *connSet) closeIdle() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for pair := range s.open {
-		if time.Since(time.Unix(0, pair.last.Load())) >= drainIdle {
+		if pair.client != nil && !pair.asked.Load() && time.Since(time.Unix(0, pair.last.Load())) >= drainIdle {
 			_ = pair.client.CloseWrite()
 			_ = pair.handler.CloseWrite()
 		}
@@ -76,17 +90,23 @@ func (s *connSet) closeIdle() int {
 	return len(s.open)
 }
 
-func (p *connPair) touch() { p.last.Store(time.Now().UnixNano()) }
+func (p *connPair) note(asked bool) {
+	p.last.Store(time.Now().UnixNano())
+	p.asked.Store(asked)
+}
 
 // noted is an end of a pair that notes each byte read.
 type noted struct {
 	splice.Conn
-	pair *connPair
+	pair   *connPair
+	client bool
 }
 
 func (n noted) Read(b []byte) (int, error) {
 	c, err := n.Conn.Read(b)
-	n.pair.touch()
+	if c > 0 {
+		n.pair.note(n.client)
+	}
 	return c, err
 }
 

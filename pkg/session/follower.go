@@ -57,6 +57,7 @@ type followed struct {
 	link      *link
 	cancel    context.CancelFunc
 	flow      *tunnel.Flow // the registration, nil while there is none
+	holding   bool         // a registration is asked for, in force, or being taken back
 	err       error        // why the last registration was refused
 }
 
@@ -152,9 +153,7 @@ func (f *follower) serve(ctx context.Context, fp *followed, t *tunnel.Tunnel) {
 		return
 	}
 	for {
-		if !f.isLeaving() {
-			f.hold(ctx, fp, t, meta)
-		}
+		f.hold(ctx, fp, t, meta)
 		select {
 		case <-time.After(registerRetry):
 		case <-t.Done():
@@ -165,24 +164,37 @@ func (f *follower) serve(ctx context.Context, fp *followed, t *tunnel.Tunnel) {
 	}
 }
 
-// hold registers the intercept and returns when that ends or is refused.
+// hold registers the intercept and returns when that ends or is refused. The
+// agent ends the flow when no connection will be offered for it any more.
 func (f *follower) hold(ctx context.Context, fp *followed, t *tunnel.Tunnel, meta []byte) {
+	if !f.startHolding(fp) {
+		return
+	}
 	flow, err := t.Open(ctx, tunnel.Target{Network: agent.NetworkService, Address: agent.ServiceIntercept, Meta: meta})
-	f.set(fp, flow, err)
 	if err != nil {
 		f.log.Warn("agent refuses the intercept", "pod", fp.pod, "err", err)
+		f.set(fp, nil, false, err)
 		return
 	}
+	f.set(fp, flow, true, nil)
 	if f.isLeaving() {
-		_ = flow.Close()
-		return
+		_ = flow.CloseWrite()
+	} else {
+		f.log.Info("intercept active", "pod", fp.pod)
 	}
-	f.log.Info("intercept active", "pod", fp.pod)
 	stop := context.AfterFunc(ctx, func() { _ = flow.Close() })
 	defer stop()
 	_, err = io.Copy(io.Discard, flow)
 	_ = flow.Close()
-	f.set(fp, nil, err)
+	f.set(fp, nil, false, err)
+}
+
+// startHolding says whether an agent may still be asked.
+func (f *follower) startHolding(fp *followed) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	fp.holding = !f.leaving
+	return fp.holding
 }
 
 // answer connects captured connections to the handler until the tunnel ends.
@@ -204,6 +216,8 @@ func (f *follower) answer(ctx context.Context, t *tunnel.Tunnel) {
 }
 
 func (f *follower) connect(ctx context.Context, req *tunnel.Request) {
+	pair := f.conns.begin()
+	defer f.conns.end(pair)
 	conn, err := f.handler.Dial(req.Context())
 	if err != nil {
 		f.log.Warn("handler not reached, the app answers", "handler", f.handler, "err", err)
@@ -215,8 +229,7 @@ func (f *follower) connect(ctx context.Context, req *tunnel.Request) {
 		_ = conn.Close()
 		return
 	}
-	client, handler, forget := f.conns.add(flow, conn)
-	defer forget()
+	client, handler := f.conns.join(pair, flow, conn)
 	if _, err := splice.Splice(ctx, client, handler); err != nil {
 		f.log.Debug("connection ended", "err", err)
 	}
@@ -259,21 +272,48 @@ func (f *follower) inactive(pods []corev1.Pod) (missing string, changed <-chan s
 	return missing, f.changed, nil
 }
 
-// unregister takes the intercept back at every agent; connections that are
-// open go on while the links do.
-func (f *follower) unregister() {
+// unregisterLimit bounds waiting for agents to confirm that they offer no more
+// connections: a round trip, or more on a busy node.
+const unregisterLimit = 3 * time.Second
+
+// unregister takes the intercept back at every agent and returns when all have
+// confirmed, or after unregisterLimit. Connections that are open go on while
+// the links do.
+func (f *follower) unregister(ctx context.Context) {
 	f.mu.Lock()
 	f.leaving = true
-	var flows []*tunnel.Flow
 	for _, fp := range f.pods {
 		if fp.flow != nil {
-			flows = append(flows, fp.flow)
+			_ = fp.flow.CloseWrite()
 		}
 	}
 	f.mu.Unlock()
-	for _, flow := range flows {
-		_ = flow.Close()
+	ctx, cancel := context.WithTimeout(ctx, unregisterLimit)
+	defer cancel()
+	for {
+		pod, changed := f.held()
+		if pod == "" {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			f.log.Warn("agent does not confirm that the intercept has ended", "pod", pod)
+			return
+		}
 	}
+}
+
+// held names a pod whose agent may still offer connections.
+func (f *follower) held() (pod string, changed <-chan struct{}) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, fp := range f.pods {
+		if fp.holding {
+			pod = fp.pod
+		}
+	}
+	return pod, f.changed
 }
 
 // infos asks every agent that can be reached.
@@ -323,10 +363,10 @@ func (f *follower) status() []AgentStatus {
 	return out
 }
 
-func (f *follower) set(fp *followed, flow *tunnel.Flow, err error) {
+func (f *follower) set(fp *followed, flow *tunnel.Flow, holding bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	fp.flow, fp.err = flow, err
+	fp.flow, fp.holding, fp.err = flow, holding, err
 	f.announce()
 }
 

@@ -52,7 +52,7 @@ func (s *Session) leaveNow(ctx context.Context, i *intercept, p Progress) error 
 	i.mu.Unlock()
 	infos := func(context.Context) []agent.Info { return nil }
 	if f != nil {
-		f.unregister()
+		f.unregister(ctx)
 		// Connections that are open end in their own time, beside the undo.
 		var draining sync.WaitGroup
 		draining.Go(func() { f.conns.drain(ctx) })
