@@ -22,7 +22,7 @@ CLUSTER := ./test/cluster/... ./test/rig/... ./test/e2e/... ./test/demo/...
 CLUSTER := $(foreach p,$(CLUSTER),$(if $(wildcard $(p:/...=/*.go) $(p:/...=/*/*.go)),$(p)))
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test unit e2e lint fmt image dist bench cluster-up cluster-down version clean
+.PHONY: help build demo test unit e2e e2e-existing lint fmt image dist bench cluster-up cluster-down version clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,7 +40,14 @@ unit: ## run the tests that need no cluster and no root
 	$(GO) test -timeout 30m $$($(GO) list ./... | grep -vxF "$$($(GO) list $(RACE) $(CLUSTER))")
 
 e2e: build ## run the tests on a real cluster, which they boot (Linux, root)
-	$(GO) test -p 1 -timeout 60m $(CLUSTER)
+	$(GO) test -count=1 -p 1 -timeout 60m $(CLUSTER)
+
+e2e-existing: build image ## run them as on a cluster elsewhere, which the embedded one then plays
+	$(GO) run ./test/apps/pack -o dist/tele-test-apps.tar
+	$(GO) run ./test/cluster load dist/tele-agent.tar
+	$(GO) run ./test/cluster load dist/tele-test-apps.tar
+	TELE_TEST_LAPTOP=embedded TELE_TEST_KUBECONFIG=$$($(GO) run ./test/cluster kubeconfig admin) \
+		TELE_TEST_AGENT_IMAGE=ghcr.io/kubectl-tele/tele-agent:$(VERSION) $(GO) test -C test/e2e -count=1 -timeout 60m
 
 lint: bin/golangci-lint ## run golangci-lint, and go vet for Linux, macOS and Windows
 	bin/golangci-lint run

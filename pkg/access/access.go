@@ -133,7 +133,7 @@ func (e *MissingError) Error() string {
 // Hints say what to ask for, and where else to look.
 func (e *MissingError) Hints() []string {
 	return []string{
-		fmt.Sprintf("ask for: %s in namespace %s; the ClusterRole `edit` has them all", e.list(), e.Namespace),
+		fmt.Sprintf("ask for a RoleBinding to the ClusterRole `edit` in namespace %s: it has them all", e.Namespace),
 		"-n chooses another namespace",
 	}
 }

@@ -71,7 +71,7 @@ func TestMissingErrorNamesWhatIsMissing(t *testing.T) {
 			t.Errorf("%q does not name %q", err, want)
 		}
 	}
-	if hints := err.Hints(); len(hints) == 0 || !strings.HasPrefix(hints[0], "ask for: patch deployments.apps in namespace shop") {
+	if hints := err.Hints(); len(hints) == 0 || !strings.Contains(hints[0], "`edit` in namespace shop") {
 		t.Errorf("hints %q", hints)
 	}
 }

@@ -10,10 +10,12 @@ import (
 	"testing"
 	"time"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
 
 	"github.com/kubectl-tele/kubectl-tele/pkg/inject"
 	"github.com/kubectl-tele/kubectl-tele/test/rig"
@@ -159,9 +161,41 @@ func newNamespace(t *testing.T, name string) {
 	binding := &rbacv1.RoleBinding{
 		ObjectMeta: metav1.ObjectMeta{Name: "alice"},
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "edit"},
-		Subjects:   []rbacv1.Subject{{Kind: rbacv1.UserKind, APIGroup: rbacv1.GroupName, Name: "alice"}},
+		Subjects:   []rbacv1.Subject{subject(t, "alice")},
 	}
 	if _, err := rbac.RoleBindings(name).Create(t.Context(), binding, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// subject is what a user is to RBAC, which differs between clusters: the one to
+// whom shop's RoleBindings give their rights.
+func subject(t *testing.T, user string) rbacv1.Subject {
+	t.Helper()
+	bindings, err := world.Admin.RbacV1().RoleBindings("shop").List(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	me, err := world.Cluster.RESTConfig(user)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := kubernetes.NewForConfig(me)
+	if err != nil {
+		t.Fatal(err)
+	}
+	review, err := client.AuthenticationV1().SelfSubjectReviews().Create(t.Context(), &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := review.Status.UserInfo.Username
+	for _, binding := range bindings.Items {
+		for _, s := range binding.Subjects {
+			if s.Name == name || "system:serviceaccount:"+s.Namespace+":"+s.Name == name {
+				return s
+			}
+		}
+	}
+	t.Fatalf("no RoleBinding of namespace shop is for %s", name)
+	return rbacv1.Subject{}
 }

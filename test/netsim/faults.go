@@ -43,8 +43,8 @@ func (r *Relay) HalfOpen() {
 }
 
 // Refuse makes new connections end at once by RST, or stops doing so. The
-// laptop's kernel has accepted them before: a dial succeeds, and the first
-// read or write fails.
+// laptop's kernel has accepted them before: most often a dial succeeds, and
+// the first read or write fails.
 func (r *Relay) Refuse(on bool) {
 	r.change(func(s *state) { s.refuse = on })
 }

@@ -70,6 +70,7 @@ func TestDelayDoesNotCapRate(t *testing.T) {
 		if took := s.now() - begin; took != time.Hour { // the handshake's second half
 			t.Errorf("sending takes %s", took)
 		}
+		synctest.Wait()
 		if up := s.Stats().Up; up != (netsim.Bytes{In: size}) {
 			t.Errorf("under way: %+v, want %d", up, size)
 		}

@@ -147,9 +147,11 @@ func (s *sim) ends(c net.Conn, want error) {
 	}
 }
 
-// silent starts a read that must not come to an end; it returns what ends it.
-func (s *sim) silent(c net.Conn, long time.Duration) <-chan error {
+// silent starts a read that must not come to an end within an hour of the
+// bubble's time; it returns what ends it.
+func (s *sim) silent(c net.Conn) <-chan error {
 	s.t.Helper()
+	const long = time.Hour
 	ended := make(chan error, 1)
 	go func() {
 		_, err := c.Read(make([]byte, 1))

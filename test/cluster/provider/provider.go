@@ -127,6 +127,7 @@ func (c *Cluster) Lacks(what Capability) string { return c.lacks[what] }
 // Skipper is what Need wants of a test.
 type Skipper interface {
 	Helper()
+	Name() string
 	Skipf(format string, args ...any)
 }
 
@@ -135,7 +136,8 @@ func (c *Cluster) Need(t Skipper, capabilities ...Capability) {
 	t.Helper()
 	for _, what := range capabilities {
 		if why := c.Lacks(what); why != "" {
-			t.Skipf("DOES NOT APPLY (%s): %s", what, why)
+			fmt.Fprintf(os.Stderr, "NOT RUN: %s: does not apply: %s (%s)\n", t.Name(), what, why)
+			t.Skipf("does not apply: %s (%s)", what, why)
 		}
 	}
 }

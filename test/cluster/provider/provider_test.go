@@ -52,6 +52,7 @@ func TestChoose(t *testing.T) {
 type skipper struct{ said string }
 
 func (s *skipper) Helper()                       {}
+func (s *skipper) Name() string                  { return "TestNeed" }
 func (s *skipper) Skipf(format string, _ ...any) { s.said = format }
 
 func TestNeed(t *testing.T) {
