@@ -18,7 +18,8 @@ type Desk struct {
 	*embedded.Laptop
 	User string
 
-	rig *Rig
+	rig         *Rig
+	kubeconfigs string // a folder of those that lead to a relay; empty: the cluster's own
 }
 
 // Desk opens a laptop of that name for a user; Close it.
@@ -32,7 +33,7 @@ func (r *Rig) Desk(ctx context.Context, name, user string) (*Desk, error) {
 
 // As is the same laptop with another user's kubeconfig.
 func (d *Desk) As(user string) *Desk {
-	return &Desk{Laptop: d.Laptop, User: user, rig: d.rig}
+	return &Desk{Laptop: d.Laptop, User: user, rig: d.rig, kubeconfigs: d.kubeconfigs}
 }
 
 // Tele is `kubectl tele ARGS` with this tree's agent; it has not been started.
