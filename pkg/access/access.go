@@ -46,6 +46,12 @@ func (r Right) String() string {
 	return s
 }
 
+// PortForward is how agents are reached.
+func PortForward() Right { return Right{Verb: "create", Resource: "pods", Subresource: "portforward"} }
+
+// Exec takes the place of PortForward for users who lack that.
+func Exec() Right { return Right{Verb: "create", Resource: "pods", Subresource: "exec"} }
+
 // Needs returns the rights without which a feature does not work, nil for a
 // feature it does not know. What is only asked for a better explanation, such
 // as events, is not among them. The ClusterRole `edit` has them all.
@@ -53,7 +59,7 @@ func Needs(f Feature) []Right {
 	reach := []Right{
 		{Verb: "list", Resource: "pods"},
 		{Verb: "watch", Resource: "pods"},
-		{Verb: "create", Resource: "pods", Subresource: "portforward"},
+		PortForward(),
 	}
 	switch f {
 	case Connect:

@@ -20,12 +20,13 @@ import (
 
 const usage = `usage: tele-agent serve [--control-port=N] [--capture=LISTEN:APP ...] [--idle-exit=DURATION]
        tele-agent check [--control-port=N] [--await-session=DURATION]
+       tele-agent stdio [--control-port=N]
        tele-agent version`
 
 // Command runs a command line without the program's name and returns the
 // exit code. The end of ctx is a request to end.
-func Command(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
-	err := command(ctx, args, getenv, stdout, stderr)
+func Command(ctx context.Context, args []string, getenv func(string) string, stdin io.Reader, stdout, stderr io.Writer) int {
+	err := command(ctx, args, getenv, stdin, stdout, stderr)
 	var misuse *usageError
 	switch {
 	case err == nil, errors.Is(err, flag.ErrHelp):
@@ -41,7 +42,7 @@ func Command(ctx context.Context, args []string, getenv func(string) string, std
 
 type usageError struct{ error }
 
-func command(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
+func command(ctx context.Context, args []string, getenv func(string) string, stdin io.Reader, stdout, stderr io.Writer) error {
 	if len(args) == 0 {
 		return &usageError{errors.New("no command")}
 	}
@@ -52,6 +53,8 @@ func command(ctx context.Context, args []string, getenv func(string) string, std
 		return serve(ctx, fs, args[1:], getenv, stderr)
 	case "check":
 		return check(ctx, fs, args[1:], getenv)
+	case "stdio":
+		return stdio(ctx, fs, args[1:], stdin, stdout)
 	case "version":
 		_, err := fmt.Fprintln(stdout, version.Get())
 		return err
@@ -149,10 +152,7 @@ func check(ctx context.Context, fs *flag.FlagSet, args []string, getenv func(str
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkLimit)
 	defer cancel()
-	t, err := tunnel.Dial(ctx, func(ctx context.Context) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, "tcp4", fmt.Sprintf("127.0.0.1:%d", *port))
-	}, tunnel.Config{Key: key})
+	t, err := tunnel.Dial(ctx, func(ctx context.Context) (net.Conn, error) { return dialControl(ctx, *port) }, tunnel.Config{Key: key})
 	if err != nil {
 		return err
 	}
@@ -170,6 +170,39 @@ func check(ctx context.Context, fs *flag.FlagSet, args []string, getenv func(str
 		case <-ctx.Done():
 			return errors.New("no session has come yet")
 		}
+	}
+	return nil
+}
+
+// dialControl dials the agent that serves the control port on loopback.
+func dialControl(ctx context.Context, port uint16) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp4", fmt.Sprintf("127.0.0.1:%d", port))
+}
+
+// stdio carries standard input and output to the control port and back, for
+// laptops that reach the agent by exec. It ends with the agent's side, with
+// its input, or with ctx.
+func stdio(ctx context.Context, fs *flag.FlagSet, args []string, stdin io.Reader, stdout io.Writer) error {
+	port := controlPort(fs)
+	if err := parse(fs, args); err != nil {
+		return err
+	}
+	dialCtx, cancel := context.WithTimeout(ctx, checkLimit)
+	conn, err := dialControl(dialCtx, *port)
+	cancel()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	go func() {
+		// Left behind in a read of its input, it ends with the process.
+		_, _ = io.Copy(conn, stdin)
+		_ = conn.Close()
+	}()
+	if _, err := io.Copy(stdout, conn); err != nil && !errors.Is(err, net.ErrClosed) {
+		return err
 	}
 	return nil
 }

@@ -3,11 +3,14 @@ package agent
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
 	"github.com/kubectl-tele/kubectl-tele/pkg/version"
 )
 
@@ -66,7 +69,7 @@ func TestCommand(t *testing.T) {
 	getenv := func(k string) string { return env[k] }
 	run := func(ctx context.Context, args ...string) (int, string, string) {
 		var out, errs bytes.Buffer
-		code := Command(ctx, args, getenv, &out, &errs)
+		code := Command(ctx, args, getenv, strings.NewReader(""), &out, &errs)
 		return code, out.String(), errs.String()
 	}
 	for _, test := range []struct {
@@ -79,6 +82,7 @@ func TestCommand(t *testing.T) {
 		{[]string{"serve", "--capture=1"}, 1, "is not LISTEN:APP"},
 		{[]string{"serve", "--control-port=99999"}, 1, "out of range"},
 		{[]string{"serve", "now"}, 2, `unexpected argument "now"`},
+		{[]string{"stdio", "--control-port=1"}, 1, "connection refused"},
 		{[]string{"check", "--control-port=1"}, 1, "connection refused"},
 	} {
 		if code, _, errs := run(t.Context(), test.args...); code != test.code || !strings.Contains(errs, test.want) {
@@ -113,13 +117,31 @@ func TestServeAndCheck(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan int)
 	var errs bytes.Buffer
-	go func() { served <- Command(ctx, []string{"serve", flag}, getenv, &bytes.Buffer{}, &errs) }()
+	go func() { served <- Command(ctx, []string{"serve", flag}, getenv, nil, &bytes.Buffer{}, &errs) }()
 	waitFor(t, "check", func() bool {
-		return Command(t.Context(), []string{"check", flag}, getenv, &bytes.Buffer{}, &bytes.Buffer{}) == 0
+		return Command(t.Context(), []string{"check", flag}, getenv, nil, &bytes.Buffer{}, &bytes.Buffer{}) == 0
 	})
 	wrong := func(string) string { return strings.Repeat("cd", 32) }
-	if Command(t.Context(), []string{"check", flag}, wrong, &bytes.Buffer{}, &bytes.Buffer{}) == 0 {
+	if Command(t.Context(), []string{"check", flag}, wrong, nil, &bytes.Buffer{}, &bytes.Buffer{}) == 0 {
 		t.Error("check of an agent with another key")
+	}
+	laptop, far := net.Pipe()
+	carried := make(chan int)
+	go func() { carried <- Command(t.Context(), []string{"stdio", flag}, getenv, far, far, &errs) }()
+	raw, err := hex.DecodeString(env[EnvKey])
+	if err != nil {
+		t.Fatal(err)
+	}
+	tun, err := tunnel.Dial(t.Context(), func(context.Context) (net.Conn, error) { return laptop, nil }, tunnel.Config{Key: raw, Session: "by-exec"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := AskInfo(t.Context(), tun); err != nil {
+		t.Errorf("an agent reached by stdio: %v", err)
+	}
+	_ = tun.Close()
+	if code := <-carried; code != 0 {
+		t.Errorf("stdio: %d, %s", code, errs.String())
 	}
 	cancel()
 	select {

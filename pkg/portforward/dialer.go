@@ -43,6 +43,7 @@ func (p Protocol) other() Protocol { return WebSocket - p }
 
 // Dialer dials ports of pods of one cluster. It is safe for concurrent use.
 type Dialer struct {
+	config    *rest.Config
 	base      *url.URL // scheme, host and path up to and including /api/v1
 	transport http.RoundTripper
 	tls       *tls.Config // nil for plain HTTP
@@ -63,7 +64,7 @@ func New(cfg *rest.Config) (*Dialer, error) {
 	}
 	base.Path = path.Join(base.Path, version)
 
-	d := &Dialer{base: base, dial: cfg.Dial, proxy: cfg.Proxy}
+	d := &Dialer{config: cfg, base: base, dial: cfg.Dial, proxy: cfg.Proxy}
 	if d.dial == nil {
 		d.dial = (&net.Dialer{}).DialContext
 	}

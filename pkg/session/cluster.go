@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -28,6 +29,7 @@ type Cluster struct {
 	namespace string
 	client    kubernetes.Interface
 	forward   *portforward.Dialer
+	byExec    atomic.Bool // the user may not port-forward, but exec
 	log       *slog.Logger
 }
 
@@ -102,7 +104,7 @@ func (c *Cluster) askAgent(ctx context.Context, pod string, access inject.Agent)
 		return agent.Info{}, err
 	}
 	dial := func(ctx context.Context) (net.Conn, error) {
-		return c.forward.Dial(ctx, c.namespace, pod, access.ControlPort)
+		return c.dialAgent(ctx, pod, access.ControlPort)
 	}
 	t, err := tunnel.Dial(ctx, dial, tunnel.Config{Key: access.Key, Session: askPrefix + session, Log: c.log})
 	if err != nil {

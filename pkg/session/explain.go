@@ -45,7 +45,7 @@ func (c *Cluster) explain(ctx context.Context, err error, feature access.Feature
 func (c *Cluster) explainForbidden(ctx context.Context, err error, feature access.Feature) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), explainLimit)
 	defer cancel()
-	missing, checkErr := access.Check(ctx, c.client.AuthorizationV1(), c.namespace, access.Needs(feature))
+	missing, checkErr := c.missing(ctx, feature)
 	if checkErr != nil || len(missing) == 0 {
 		return hint.With(err, "this takes the ClusterRole `edit` in namespace "+c.namespace+", or as much as that", "-n chooses another namespace")
 	}

@@ -133,7 +133,7 @@ func (s *Session) Close(ctx context.Context, p Progress) error {
 // this session to the same agent.
 func (s *Session) link(pod string, port uint16, key []byte, use string, serve func(context.Context, *tunnel.Tunnel)) *link {
 	dial := func(ctx context.Context) (net.Conn, error) {
-		return s.forward.Dial(ctx, s.cfg.Namespace, pod, port)
+		return s.dialAgent(ctx, pod, port)
 	}
 	cfg := tunnel.Config{Key: key, Session: s.cfg.Owner.Session + "-" + use, Log: s.log}
 	return newLink(pod, dial, cfg, serve)

@@ -141,9 +141,9 @@ func isAgent(spec corev1.PodSpec) bool {
 	return ours
 }
 
-// newNamespace is a namespace of the test's own in which alice has the
-// ClusterRole edit and Pod Security is not enforced.
-func newNamespace(t *testing.T, name string) {
+// newNamespace is a namespace of the test's own in which alice has a role,
+// which is made if it has rules, and Pod Security is not enforced.
+func newNamespace(t *testing.T, name string, role rbacv1.RoleRef, rules ...rbacv1.PolicyRule) {
 	t.Helper()
 	core, rbac := world.Admin.CoreV1(), world.Admin.RbacV1()
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
@@ -158,9 +158,15 @@ func newNamespace(t *testing.T, name string) {
 			t.Error(err)
 		}
 	})
+	if len(rules) > 0 {
+		made := &rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Name: role.Name}, Rules: rules}
+		if _, err := rbac.Roles(name).Create(t.Context(), made, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	binding := &rbacv1.RoleBinding{
 		ObjectMeta: metav1.ObjectMeta{Name: "alice"},
-		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "edit"},
+		RoleRef:    role,
 		Subjects:   []rbacv1.Subject{subject(t, "alice")},
 	}
 	if _, err := rbac.RoleBindings(name).Create(t.Context(), binding, metav1.CreateOptions{}); err != nil {

@@ -11,6 +11,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -129,7 +130,7 @@ func TestErrorsTaken(t *testing.T) {
 func TestErrorsElsewhere(t *testing.T) {
 	t.Parallel()
 	const ns = "e2e-errors"
-	newNamespace(t, ns)
+	newNamespace(t, ns, rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "edit"})
 	host := manifests.HTTP("hostnet", manifests.Options{Namespace: ns, Replicas: 1, Mutate: func(pod *corev1.PodTemplateSpec) {
 		pod.Spec.HostNetwork = true
 		pod.Spec.Containers[0].Ports[0].HostPort = pod.Spec.Containers[0].Ports[0].ContainerPort
