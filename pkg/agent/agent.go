@@ -18,6 +18,7 @@ type Agent struct {
 	cfg      Config
 	reg      *registry
 	budget   *tunnel.Budget
+	tunnels  *tunnel.Server
 	control  []net.Listener
 	captures []*capture
 	started  time.Time
@@ -31,6 +32,18 @@ func New(cfg Config) (*Agent, error) {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
 	a := &Agent{cfg: cfg, reg: newRegistry(cfg.Captures), budget: tunnel.NewBudget(cfg.Memory), started: time.Now()}
+	a.tunnels, err = tunnel.NewServer(tunnel.Config{
+		Key:           cfg.Key,
+		PingInterval:  cfg.PingInterval,
+		PingTimeout:   cfg.PingTimeout,
+		ResumeTimeout: cfg.ResumeTimeout,
+		MaxFlows:      cfg.MaxFlows,
+		Budget:        a.budget,
+		Log:           cfg.Log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
+	}
 	if err := a.listen(); err != nil {
 		a.stopListening()
 		return nil, fmt.Errorf("agent: %w", err)

@@ -37,8 +37,9 @@ type Config struct {
 	// OfferTimeout is how long a session that is alive may take to accept a
 	// captured connection before it goes to the app. Default 10 s.
 	OfferTimeout time.Duration
-	// PingInterval and PingTimeout are the tunnels'; see tunnel.Config.
-	PingInterval, PingTimeout time.Duration
+	// PingInterval, PingTimeout and ResumeTimeout are the tunnels'; see
+	// tunnel.Config.
+	PingInterval, PingTimeout, ResumeTimeout time.Duration
 	// Memory bounds the buffers of all tunnels. Default 64 MiB.
 	Memory int64
 	// MaxFlows is how many flows one session may have. Default 20,000.

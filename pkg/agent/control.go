@@ -17,8 +17,8 @@ const (
 	handshakeTimeout = 5 * time.Second
 )
 
-// serveControl makes a tunnel of each connection until ctx ends, and returns
-// when all are gone.
+// serveControl makes tunnels of connections until ctx ends, and returns when
+// all are gone.
 func (a *Agent) serveControl(ctx context.Context, l net.Listener) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -32,28 +32,22 @@ func (a *Agent) serveControl(ctx context.Context, l net.Listener) {
 			return
 		}
 		wg.Go(func() {
-			t, err := a.handshake(ctx, lane)
+			t, first, err := a.handshake(ctx, lane)
 			<-handshakes
-			if err != nil {
+			switch {
+			case err != nil:
 				a.cfg.Log.Debug("lane refused", "err", err)
-				return
+			case first:
+				a.serveTunnel(ctx, t)
 			}
-			a.serveTunnel(ctx, t)
 		})
 	})
 }
 
-func (a *Agent) handshake(ctx context.Context, lane net.Conn) (*tunnel.Tunnel, error) {
+func (a *Agent) handshake(ctx context.Context, lane net.Conn) (t *tunnel.Tunnel, first bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
-	return tunnel.Accept(ctx, lane, tunnel.Config{
-		Key:          a.cfg.Key,
-		PingInterval: a.cfg.PingInterval,
-		PingTimeout:  a.cfg.PingTimeout,
-		MaxFlows:     a.cfg.MaxFlows,
-		Budget:       a.budget,
-		Log:          a.cfg.Log,
-	})
+	return a.tunnels.Handle(ctx, lane)
 }
 
 // serveTunnel answers a session's opens until its tunnel dies or ctx ends. A

@@ -28,12 +28,15 @@ type intercept struct {
 	end     context.CancelFunc
 }
 
+// alive says whether the session can be offered connections now. One that is
+// lost may come back.
 func (i *intercept) alive() bool {
 	select {
 	case <-i.tunnel.Done():
 		return false
 	default:
-		return true
+		_, lost := i.tunnel.Lost()
+		return !lost
 	}
 }
 
@@ -112,13 +115,13 @@ func (r *registry) leave(t *tunnel.Tunnel) {
 	r.lastActive = time.Now()
 }
 
-// live are the IDs of the sessions that have a tunnel.
+// live are the IDs of the sessions that are reached.
 func (r *registry) live() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	ids := make([]string, 0, len(r.sessions))
-	for _, id := range r.sessions {
-		if !slices.Contains(ids, id) {
+	for t, id := range r.sessions {
+		if _, lost := t.Lost(); !lost && !slices.Contains(ids, id) {
 			ids = append(ids, id)
 		}
 	}
@@ -126,9 +129,19 @@ func (r *registry) live() []string {
 	return ids
 }
 
-// idleSince says since when there has been no session; false: there is one.
+// idleSince says since when no session has been reached; false: one is.
 func (r *registry) idleSince() (time.Time, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.lastActive, len(r.sessions) == 0
+	last := r.lastActive
+	for t := range r.sessions {
+		since, lost := t.Lost()
+		if !lost {
+			return time.Time{}, false
+		}
+		if since.After(last) {
+			last = since
+		}
+	}
+	return last, true
 }

@@ -63,6 +63,7 @@ func (f *factory) runSession(ctx context.Context, ready func()) (err error) {
 	}
 	defer closeLog()
 	cfg.Log = log
+	noticeSilence()
 	s, err := session.New(cfg)
 	if err != nil {
 		return err
@@ -72,6 +73,18 @@ func (f *factory) runSession(ctx context.Context, ready func()) (err error) {
 	err = s.Serve(ctx, listener)
 	log.Info("session ends", "err", err)
 	return err
+}
+
+// noticeSilence makes client-go give up a connection to the API server on which
+// nothing comes any more within seconds, not 45 s: laptops change networks.
+// The variables are those of k8s.io/apimachinery/pkg/util/net; a user's own
+// settings stay.
+func noticeSilence() {
+	for _, name := range []string{"HTTP2_READ_IDLE_TIMEOUT_SECONDS", "HTTP2_PING_TIMEOUT_SECONDS"} {
+		if os.Getenv(name) == "" {
+			_ = os.Setenv(name, "3")
+		}
+	}
 }
 
 // maxLogSize is where a log is turned over at the next start; one old file is

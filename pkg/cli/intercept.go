@@ -215,6 +215,10 @@ func (o *interceptOptions) runCommand(ctx context.Context, client *session.Clien
 	if err := client.Leave(context.WithoutCancel(ctx), session.LeaveSpec{Workload: active.Intercept.ID}, progress.event); err != nil {
 		return errors.Join(err, runErr)
 	}
+	if runErr == nil {
+		// Ctrl-C reaches the handler too, which may have ended well before us.
+		runErr = context.Cause(ctx)
+	}
 	release()
 	if err := <-held; err != nil && !errors.Is(err, context.Canceled) {
 		return errors.Join(err, runErr)

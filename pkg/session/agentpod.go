@@ -7,6 +7,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -20,6 +21,10 @@ import (
 // jobDeleteLimit bounds removing an agent's Job; its time to live removes it
 // in any case.
 const jobDeleteLimit = 10 * time.Second
+
+// connectLanes is how many lanes connect's tunnel has at least: the first is
+// kept free of bulk, so that small talk does not queue up behind it.
+const connectLanes = 2
 
 // jobNameLabel is how Kubernetes marks the pods of a Job.
 const jobNameLabel = "batch.kubernetes.io/job-name"
@@ -72,6 +77,7 @@ func (s *Session) makeAgentPod(ctx context.Context, image string, p Progress) (_
 	a.pod, a.node = pod.Name, pod.Spec.NodeName
 	a.link = s.link(a.pod, inject.DefaultControlPort, key, "connect", refuseAll)
 	a.link.gone = a.gone
+	a.link.cfg.MinLanes = connectLanes
 	return a, nil
 }
 
@@ -103,7 +109,14 @@ func (a *agentPod) gone(ctx context.Context) error {
 func (a *agentPod) remove(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, jobDeleteLimit)
 	defer cancel()
-	if err := inject.DeleteJob(ctx, a.session.client, a.session.cfg.Namespace, a.job); err != nil {
+	err := inject.DeleteJob(ctx, a.session.client, a.session.cfg.Namespace, a.job)
+	var answer apierrors.APIStatus
+	if err != nil && !errors.As(err, &answer) && ctx.Err() == nil {
+		// A connection to the API server may have died without a word; the next
+		// is a new one.
+		err = inject.DeleteJob(ctx, a.session.client, a.session.cfg.Namespace, a.job)
+	}
+	if err != nil {
 		return fmt.Errorf("the agent's Job stays until it has been unused for a while: %w", err)
 	}
 	return nil

@@ -23,7 +23,9 @@ const (
 	linkBackoffLast  = time.Second
 )
 
-// link keeps a tunnel to one agent up for as long as the agent's pod exists.
+// link keeps a tunnel to one agent for as long as the agent's pod exists. The
+// tunnel itself survives the loss of its lanes; another one is made when the
+// agent does not know it any more.
 type link struct {
 	pod  string
 	dial func(context.Context) (net.Conn, error)
@@ -44,15 +46,34 @@ type link struct {
 }
 
 func newLink(pod string, dial func(context.Context) (net.Conn, error), cfg tunnel.Config, serve func(context.Context, *tunnel.Tunnel)) *link {
-	return &link{
+	l := &link{
 		pod: pod, dial: dial, cfg: cfg, serve: serve,
 		log:     cfg.Log.With("pod", pod),
 		changed: make(chan struct{}),
 	}
+	l.cfg.Final = l.final
+	return l
 }
 
-// run returns when ctx ends (its cause) or the agent cannot come back: its pod
-// is gone, or it does not accept our key.
+// final is why an agent that was not reached cannot come back: its pod is
+// gone, it does not accept our key, or the user may not reach it. nil if it may.
+func (l *link) final(ctx context.Context, err error) error {
+	status := rootStatus(err)
+	switch {
+	// A kubelet that has just been started does not know its pods: that is
+	// also a 404, but not about a pod.
+	case apierrors.IsNotFound(status) && kindOf(status) == "pods", apierrors.IsForbidden(status),
+		errors.Is(err, tunnel.ErrUnauthenticated), errors.Is(err, tunnel.ErrVersion):
+		return err
+	case l.gone != nil:
+		if goneErr := l.gone(ctx); goneErr != nil && ctx.Err() == nil {
+			return goneErr
+		}
+	}
+	return nil
+}
+
+// run returns when ctx ends (its cause) or the agent cannot come back.
 func (l *link) run(ctx context.Context) error {
 	backoff := linkBackoffFirst
 	for {
@@ -64,15 +85,10 @@ func (l *link) run(ctx context.Context) error {
 		case err == nil:
 			backoff = linkBackoffFirst
 			continue
-		case apierrors.IsNotFound(err), errors.Is(err, tunnel.ErrUnauthenticated), errors.Is(err, tunnel.ErrVersion):
-			l.set(nil, err, true)
-			return err
 		}
-		if l.gone != nil {
-			if goneErr := l.gone(ctx); goneErr != nil && ctx.Err() == nil {
-				l.set(nil, goneErr, true)
-				return goneErr
-			}
+		if final := l.final(ctx, err); final != nil {
+			l.set(nil, final, true)
+			return final
 		}
 		l.set(nil, err, false)
 		l.log.Debug("agent not reached", "err", err)
@@ -144,9 +160,13 @@ func (l *link) wait(ctx context.Context) (*tunnel.Tunnel, error) {
 // fill writes the link's part of an agent's status.
 func (l *link) fill(st *AgentStatus) {
 	t, err := l.up()
-	if t != nil {
-		st.Up, st.RTT = true, t.RTT()
-	} else if err != nil {
+	switch {
+	case t != nil && t.Up():
+		stats := t.Stats()
+		st.Up, st.RTT, st.Lanes = true, stats.RTT, stats.Lanes
+	case t != nil:
+		st.Error = "not reached at the moment; open connections wait"
+	case err != nil:
 		st.Error = err.Error()
 	}
 }

@@ -150,10 +150,13 @@ const resumeWait = 10 * time.Second
 // dial opens a flow to an address of the cluster.
 func (a *ownAgent) dial(ctx context.Context, network string, addr netip.AddrPort) (*tunnel.Flow, error) {
 	wait, cancel := context.WithTimeout(ctx, resumeWait)
+	defer cancel()
 	t, err := a.tunnel(wait)
-	cancel()
 	if err != nil {
 		return nil, err
+	}
+	if !t.Up() {
+		ctx = wait
 	}
 	return t.Open(ctx, tunnel.Target{Network: network, Address: addr.String()})
 }

@@ -39,12 +39,17 @@ type Config struct {
 	Log   *slog.Logger
 }
 
+// maxLanes is how many lanes a session has at most, to all its agents: each is
+// a connection that the API server has to carry.
+const maxLanes = 32
+
 // Session owns everything one laptop has in one namespace. Its methods may be
 // called concurrently.
 type Session struct {
 	*Cluster
 	cfg   Config
 	since time.Time
+	lanes *tunnel.LaneLimit
 
 	mu         sync.Mutex
 	closed     bool
@@ -68,7 +73,7 @@ func New(cfg Config) (*Session, error) {
 	// An agent must not take this run of the session for an earlier one.
 	cfg.Owner.Session = cfg.ID() + "-" + run
 	return &Session{
-		Cluster: cluster, cfg: cfg, since: time.Now(),
+		Cluster: cluster, cfg: cfg, since: time.Now(), lanes: tunnel.NewLaneLimit(maxLanes),
 		intercepts: map[string]*intercept{},
 	}, nil
 }
@@ -135,7 +140,7 @@ func (s *Session) link(pod string, port uint16, key []byte, use string, serve fu
 	dial := func(ctx context.Context) (net.Conn, error) {
 		return s.dialAgent(ctx, pod, port)
 	}
-	cfg := tunnel.Config{Key: key, Session: s.cfg.Owner.Session + "-" + use, Log: s.log}
+	cfg := tunnel.Config{Key: key, Session: s.cfg.Owner.Session + "-" + use, Lanes: s.lanes, Log: s.log}
 	return newLink(pod, dial, cfg, serve)
 }
 

@@ -45,6 +45,8 @@ type AgentStatus struct {
 	Error string `json:"error,omitempty"`
 	// RTT is the tunnel's last measured round trip.
 	RTT time.Duration `json:"rttNanoseconds,omitempty"`
+	// Lanes is how many connections the tunnel has now.
+	Lanes int `json:"lanes,omitempty"`
 }
 
 // InterceptState is where an intercept stands.

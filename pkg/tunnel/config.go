@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,10 +19,25 @@ type Config struct {
 	Session string
 	// PingInterval is how often the peer is asked for a sign of life. Default 1 s.
 	PingInterval time.Duration
-	// PingTimeout is how long nothing at all may arrive before the tunnel
-	// dies. Default 4 s; at least twice PingInterval. Time during which this
-	// process itself did not run does not count.
+	// PingTimeout is how long nothing at all may arrive before a connection
+	// is given up, and the tunnel is lost (see Tunnel.Lost). Default 4 s; at
+	// least twice PingInterval. Time during which this process itself did not
+	// run does not count.
 	PingTimeout time.Duration
+	// ResumeTimeout is how long a tunnel without any connection waits for one
+	// before it dies. Default 10 min; at least PingTimeout.
+	ResumeTimeout time.Duration
+	// MinLanes and MaxLanes bound how many lanes a laptop has, more while they
+	// are busy. Defaults 1 and 8; at most 16.
+	MinLanes, MaxLanes int
+	// MaxLaneAge is the age that no connection of a lane reaches: before, the
+	// laptop replaces it. Default 50 min.
+	MaxLaneAge time.Duration
+	// Lanes, if set, bounds the laptop's lanes together with other tunnels'.
+	Lanes *LaneLimit
+	// Final, if set, is asked by the laptop after a failed attempt to bring a
+	// lane up again: it says why the agent cannot come back, nil if it may.
+	Final func(ctx context.Context, err error) error
 	// MaxFlows is how many flows the peer may have open at once; more are
 	// refused. Default 20,000.
 	MaxFlows int
@@ -50,6 +66,24 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.PingInterval < 0 || c.PingTimeout < 2*c.PingInterval {
 		return c, fmt.Errorf("ping timeout %v is less than twice the interval %v", c.PingTimeout, c.PingInterval)
+	}
+	if c.ResumeTimeout == 0 {
+		c.ResumeTimeout = 10 * time.Minute
+	}
+	if c.MinLanes == 0 {
+		c.MinLanes = 1
+	}
+	if c.MaxLanes == 0 {
+		c.MaxLanes = max(8, c.MinLanes)
+	}
+	if c.MinLanes < 1 || c.MaxLanes < c.MinLanes || c.MaxLanes > maxLanes {
+		return c, fmt.Errorf("%d to %d lanes, not between 1 and %d", c.MinLanes, c.MaxLanes, maxLanes)
+	}
+	if c.MaxLaneAge == 0 {
+		c.MaxLaneAge = 50 * time.Minute
+	}
+	if c.MaxLaneAge < 0 || c.ResumeTimeout < 0 {
+		return c, errors.New("tunnel times are negative")
 	}
 	if c.MaxFlows == 0 {
 		c.MaxFlows = 20_000

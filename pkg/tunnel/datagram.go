@@ -61,7 +61,7 @@ func (f *Flow) writePacket(p []byte) (int, error) {
 		return 0, err
 	}
 	f.packets.out.push(&f.t.meter, p)
-	f.t.w.schedule(f, f.packets.out.bytes <= smallTurn)
+	f.queueLocked(f.packets.out.bytes <= smallTurn)
 	return len(p), nil
 }
 

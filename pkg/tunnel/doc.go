@@ -1,22 +1,28 @@
 // Package tunnel carries many flows (TCP connections, UDP associations,
-// services) over one lane, an ordered reliable byte stream such as a
-// port-forward connection. The same package is both ends: Dial is the
-// laptop's, Accept the agent's; after that the two are equal, either may Open.
+// services) over one or more lanes. A lane is an ordered stream of frames that
+// outlives the connections it runs over, such as port-forward connections:
+// what a lost connection has not delivered is sent again over the next, and
+// flows notice nothing but the time. The same package is both ends: Dial is
+// the laptop's, which makes lanes and keeps them up, Server the agent's; after
+// that the two are equal, either may Open.
 //
-// It owns frames, flows, credit, fairness and the decision that a lane is
-// dead. It does not own how a lane is dialed, what a Target means, or what is
-// done with a flow's bytes, and it imports no Kubernetes. PROTOCOL.md is the
-// wire format, written so that another implementation could be made from it.
+// It owns frames, flows, credit, fairness, lanes and the decision that a
+// connection is dead or a peer lost. It does not own how a connection is
+// dialed, what a Target means, or what is done with a flow's bytes, and it
+// imports no Kubernetes. PROTOCOL.md is the wire format, written so that
+// another implementation could be made from it.
 //
 // # Goroutines and locks
 //
-// A Tunnel has three goroutines: the reader, which never waits for a flow, so
-// that the lane is always drained; the writer, the only one that writes to
-// the lane; and the heartbeat. Close ends and waits for all three. There is
-// no goroutine per flow.
+// Each connection has two goroutines: the reader, which never waits for a
+// flow, so that the connection is always drained; and the writer, the only one
+// that writes to it. A Tunnel has the heartbeat, and on the laptop one for each
+// lane, which keeps it up. Close ends and waits for all. There is no goroutine
+// per flow.
 //
-// Lock order: Flow.mu, then Tunnel.mu or writer.mu. Tunnel.mu and writer.mu
-// are leaves: nothing else is locked while one of them is held.
+// Lock order: lane.joining, lane.mu, Flow.mu, then Tunnel.mu or writer.mu.
+// Tunnel.mu and writer.mu are leaves: nothing else is locked while one of
+// them is held.
 //
 // # Memory
 //

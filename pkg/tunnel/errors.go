@@ -14,6 +14,9 @@ var (
 	ErrReset error = &errnoError{"flow reset by peer", syscall.ECONNRESET}
 	// ErrUnauthenticated: one end could not prove that it knows the key.
 	ErrUnauthenticated = errors.New("tunnel key mismatch")
+	// ErrUnknownTunnel: the agent does not know the tunnel that a lane was to
+	// join: it is another one than before, or has given up waiting.
+	ErrUnknownTunnel = errors.New("tunnel unknown to the agent")
 	// ErrVersion: the two ends have no protocol version in common.
 	ErrVersion = errors.New("tunnel protocol version mismatch")
 )
@@ -118,6 +121,7 @@ const (
 	goawayUnauthenticated goawayCode = 2
 	goawayVersion         goawayCode = 3
 	goawayOverloaded      goawayCode = 4
+	goawayUnknownTunnel   goawayCode = 5
 )
 
 // peerError is what a GOAWAY means to the one who receives it.
@@ -128,6 +132,8 @@ func (c goawayCode) peerError(message string) error {
 		base = ErrUnauthenticated
 	case goawayVersion:
 		base = ErrVersion
+	case goawayUnknownTunnel:
+		base = ErrUnknownTunnel
 	}
 	return fmt.Errorf("%w: by peer: %q", base, message)
 }
@@ -141,6 +147,8 @@ func codeOf(err error) goawayCode {
 		return goawayUnauthenticated
 	case errors.Is(err, ErrVersion):
 		return goawayVersion
+	case errors.Is(err, ErrUnknownTunnel):
+		return goawayUnknownTunnel
 	case errors.Is(err, errOverloaded):
 		return goawayOverloaded
 	default:
@@ -151,4 +159,6 @@ func codeOf(err error) goawayCode {
 var (
 	errOverloaded = errors.New("peer does not read its answers")
 	errDead       = errors.New("no answer from peer")
+	errReplaced   = errors.New("another connection takes over")
+	errRetired    = errors.New("not needed any more")
 )

@@ -37,6 +37,7 @@ type Flow struct {
 	id       uint32
 	target   Target
 	datagram bool
+	lane     *lane         // that its next frame goes on; guarded by mu once it is shared
 	answered chan struct{} // closed when our OPEN is answered; nil on the peer's flows
 
 	mu       sync.Mutex
@@ -58,11 +59,11 @@ type Flow struct {
 	lingerUntil     time.Time
 	lingerMark      uint64
 
-	sched schedState // guarded by writer.mu
+	sched schedState // guarded by its lane's writer.mu
 }
 
 func newFlow(t *Tunnel, target Target) *Flow {
-	f := &Flow{t: t, target: target, datagram: target.datagram()}
+	f := &Flow{t: t, target: target, datagram: target.datagram(), lane: t.allLanes()[0]}
 	f.canRead.L, f.canWrite.L = &f.mu, &f.mu
 	return f
 }
@@ -154,7 +155,7 @@ func (f *Flow) resetLocked(err error) {
 	}
 	f.send.truncate(&f.t.meter, int(f.sendLimit-f.sent))
 	f.resetQueued = true
-	f.t.w.schedule(f, true)
+	f.queueLocked(true)
 }
 
 // overLocked wakes everybody who waits for the flow.

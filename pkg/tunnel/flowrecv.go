@@ -153,7 +153,7 @@ func (f *Flow) creditLocked(now bool) {
 	}
 	f.recvLimit = limit
 	id, consumed := f.id, f.consumed
-	f.t.w.send(func(b []byte) []byte { return appendWindow(b, id, consumed, limit) })
+	f.sendLocked(func(b []byte) []byte { return appendWindow(b, id, consumed, limit) })
 }
 
 // onFin ends what the peer sends.

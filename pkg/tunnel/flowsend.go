@@ -74,7 +74,7 @@ func (f *Flow) scheduleLocked() {
 		f.starved = true
 		return
 	}
-	f.t.w.schedule(f, f.sent+uint64(f.send.n) <= youngFlow || f.send.n <= smallTurn)
+	f.queueLocked(f.sent+uint64(f.send.n) <= youngFlow || f.send.n <= smallTurn)
 }
 
 func (f *Flow) writeErrLocked() error {
@@ -112,7 +112,7 @@ func (f *Flow) CloseWrite() error {
 func (f *Flow) finLocked() {
 	if !f.finQueued {
 		f.finQueued = true
-		f.t.w.schedule(f, f.send.n <= smallTurn)
+		f.queueLocked(f.send.n <= smallTurn)
 	}
 }
 
@@ -191,7 +191,7 @@ func (f *Flow) onWindow(consumed, limit uint64) error {
 	}
 	f.sendLimit = limit
 	if f.send.n > 0 {
-		f.t.w.schedule(f, false)
+		f.queueLocked(false)
 	}
 	return nil
 }

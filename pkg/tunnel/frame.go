@@ -21,19 +21,27 @@ const (
 	typePing     frameType = 10
 	typePong     frameType = 11
 	typeGoaway   frameType = 12
+	typeAck      frameType = 13
+	typeRetire   frameType = 14
 
-	frameTypes = 13
+	frameTypes = 15
 )
+
+// lasts says of a frame that it is counted, confirmed, and sent again after a
+// break: all that are about flows, and the last on a lane.
+func (t frameType) lasts() bool { return t >= typeOpen && t <= typeDatagram || t == typeRetire }
 
 // Flags, each belonging to one type of frame.
 const (
 	flagLimited = 1 << 0 // DATA: its sender waits, or waited before it, for credit
 	flagMore    = 1 << 0 // DATAGRAM: the next frame carries the rest of it
+	flagBusy    = 1 << 0 // PING: its sender has more for the lane than goes on it
 
 	// HELLO: its step.
 	helloClient = 1
 	helloServer = 2
 	helloProof  = 3
+	helloJoined = 4
 )
 
 // Sizes and limits of the wire format, in bytes.
@@ -49,9 +57,10 @@ const (
 	maxSession   = 255
 	maxFlowID    = 1<<32 - 1
 	windowLimit  = 16 << 20 // credit one flow may have
-	helloLength1 = 4 + 2 + 2 + 8 + 16 + 4 + 32 + 1
+	helloLength1 = 4 + 2 + 2 + 8 + 16 + 1 + 4 + 32 + 1
 	helloLength2 = 4 + 2 + 8 + 32 + 32
-	helloLength3 = 32
+	helloLength3 = 32 + 8
+	helloLength4 = 8
 )
 
 // rule is what every frame of a type obeys; checked before its body is read.
@@ -64,7 +73,7 @@ type rule struct {
 
 func ruleOf(t frameType) (rule, bool) {
 	rules := [frameTypes]rule{
-		typeHello:    {"HELLO", helloLength3, helloLength1 + maxSession, 3, false},
+		typeHello:    {"HELLO", helloLength4, helloLength1 + maxSession, 7, false},
 		typeOpen:     {"OPEN", 4 + 1 + 1 + 1 + 2, 4 + 1 + maxNetwork + 1 + maxAddress + 2 + maxMeta, 0, true},
 		typeOpened:   {"OPENED", 4, 4, 0, true},
 		typeRefused:  {"REFUSED", 1, 1 + maxMessage, 0, true},
@@ -73,9 +82,11 @@ func ruleOf(t frameType) (rule, bool) {
 		typeReset:    {"RESET", 0, 0, 0, true},
 		typeWindow:   {"WINDOW", 16, 16, 0, true},
 		typeDatagram: {"DATAGRAM", 0, maxChunk, flagMore, true},
-		typePing:     {"PING", 8, 8, 0, false},
+		typePing:     {"PING", 8, 8, flagBusy, false},
 		typePong:     {"PONG", 8, 8, 0, false},
 		typeGoaway:   {"GOAWAY", 1, 1 + maxMessage, 0, false},
+		typeAck:      {"ACK", 8, 8, 0, false},
+		typeRetire:   {"RETIRE", 0, 0, 0, false},
 	}
 	if t == 0 || t >= frameTypes {
 		return rule{}, false

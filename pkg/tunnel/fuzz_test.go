@@ -98,11 +98,11 @@ func (c *scriptConn) SetWriteDeadline(time.Time) error { return nil }
 func FuzzHello(f *testing.F) {
 	hello := clientHello{version: version, versionMin: versionMin, session: "laptop"}
 	f.Add(hello.encode())
-	f.Add(join(hello.encode(), appendHeader(nil, typeHello, helloProof, 32, 0), make([]byte, 32)))
+	f.Add(join(hello.encode(), appendHeader(nil, typeHello, helloProof, 40, 0), make([]byte, 40)))
 	f.Add(appendGoaway(goawayClosed, "bye"))
 	f.Add([]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"))
 	f.Fuzz(func(t *testing.T, in []byte) {
-		tun, err := Accept(context.Background(), &scriptConn{r: bytes.NewReader(in)}, Config{Key: testKey})
+		tun, err := accept(context.Background(), &scriptConn{r: bytes.NewReader(in)}, Config{Key: testKey})
 		if err == nil {
 			_ = tun.Close()
 			t.Fatal("let in without the key")
@@ -130,7 +130,18 @@ func FuzzPeer(f *testing.F) {
 			t.Fatal(err)
 		}
 		lane := &scriptConn{r: bytes.NewReader(in)}
-		tun := start(lane, newFrameReader(lane), cfg, false, "")
+		tun := newTunnel(cfg, false, tunnelID{}, "")
+		if err := tun.start(lane, newFrameReader(lane)); err != nil {
+			t.Fatal(err)
+		}
+		if x := tun.allLanes()[0].current(); x != nil {
+			go func() { // there will be no other connection
+				<-x.gone
+				_ = tun.Close()
+			}()
+		} else {
+			_ = tun.Close()
+		}
 		for {
 			r, err := tun.AcceptFlow(context.Background())
 			if err != nil {

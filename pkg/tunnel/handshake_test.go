@@ -31,7 +31,7 @@ func TestHandshakeFails(t *testing.T) {
 				return err
 			}
 			p := prove(other, proofOfClient, first, answer.unproven(nil))
-			_, _ = c.Write(append(appendHeader(nil, typeHello, helloProof, helloLength3, 0), p[:]...))
+			_, _ = c.Write(appendClientProof(nil, p, 0))
 			_, _, err = fr.next()
 			if err == nil {
 				err = ErrUnauthenticated // GOAWAY
@@ -50,7 +50,7 @@ func TestHandshakeFails(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			_, _ = c.Write(append(appendHeader(nil, typeHello, helloProof, helloLength3, 0), answer.proof[:]...))
+			_, _ = c.Write(appendClientProof(nil, answer.proof, 0))
 			_, _, _ = fr.next()
 			return ErrUnauthenticated
 		}, acceptWith(testKey), ErrUnauthenticated},
@@ -60,12 +60,11 @@ func TestHandshakeFails(t *testing.T) {
 			_, err := readHello(newFrameReader(c), helloServer)
 			return err
 		}, acceptWith(testKey), ErrVersion},
-		{"second lane", func(c net.Conn) error {
-			hello := clientHello{version: version, versionMin: versionMin, lane: 1}
-			_, _ = c.Write(hello.encode())
-			_, err := readHello(newFrameReader(c), helloServer)
+		{"lane of no tunnel", func(c net.Conn) error {
+			fr := newFrameReader(c)
+			_, err := helloFromClient(c, fr, Config{Key: testKey}, clientHello{join: true, lane: 1}, nothing)
 			return err
-		}, acceptWith(testKey), ErrVersion},
+		}, acceptWith(testKey), ErrUnknownTunnel},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			eachLane(t, func(t *testing.T, lane lanes) {
@@ -87,7 +86,7 @@ func TestHandshakeFails(t *testing.T) {
 
 func dialWith(key []byte) func(net.Conn) error {
 	return func(c net.Conn) error {
-		t, err := Dial(context.Background(), func(context.Context) (net.Conn, error) { return c, nil }, Config{Key: key})
+		t, err := Dial(context.Background(), once(c), final(Config{Key: key}))
 		if err == nil {
 			_ = t.Close()
 		}
@@ -97,7 +96,7 @@ func dialWith(key []byte) func(net.Conn) error {
 
 func acceptWith(key []byte) func(net.Conn) error {
 	return func(c net.Conn) error {
-		t, err := Accept(context.Background(), c, Config{Key: key})
+		t, err := accept(context.Background(), c, Config{Key: key})
 		if err == nil {
 			_ = t.Close()
 		}

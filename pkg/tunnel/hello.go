@@ -19,16 +19,18 @@ const (
 var magic = [4]byte{'T', 'E', 'L', 'E'}
 
 type (
-	nonce [32]byte
-	proof [sha256.Size]byte
+	nonce    [32]byte
+	tunnelID [16]byte
+	proof    [sha256.Size]byte
 )
 
 // clientHello is the first frame on a lane.
 type clientHello struct {
 	version, versionMin uint16
 	features            uint64
-	tunnel              [16]byte // the same on every lane of a tunnel
-	lane                uint32   // 0 is the one that makes the tunnel
+	tunnel              tunnelID // the same on every lane of a tunnel
+	join                bool     // a tunnel that there is; otherwise lane 0 makes it
+	lane                uint32
 	nonce               nonce
 	session             string
 }
@@ -40,6 +42,10 @@ func (h *clientHello) encode() []byte {
 	b = binary.BigEndian.AppendUint16(b, h.versionMin)
 	b = binary.BigEndian.AppendUint64(b, h.features)
 	b = append(b, h.tunnel[:]...)
+	b = append(b, 0)
+	if h.join {
+		b[len(b)-1] = 1
+	}
 	b = binary.BigEndian.AppendUint32(b, h.lane)
 	b = append(b, h.nonce[:]...)
 	b = append(b, byte(len(h.session)))
@@ -55,6 +61,8 @@ func parseClientHello(b []byte) (*clientHello, error) {
 	copy(m[:], r.bytes(len(m)))
 	h.version, h.versionMin, h.features = r.uint16(), r.uint16(), r.uint64()
 	copy(h.tunnel[:], r.bytes(len(h.tunnel)))
+	join := r.uint8()
+	h.join = join == 1
 	h.lane = r.uint32()
 	copy(h.nonce[:], r.bytes(len(h.nonce)))
 	h.session = string(r.bytes(int(r.uint8())))
@@ -66,6 +74,8 @@ func parseClientHello(b []byte) (*clientHello, error) {
 		return nil, malformed("HELLO with magic %q", m[:])
 	case h.versionMin > h.version || h.versionMin == 0:
 		return nil, malformed("HELLO with versions %d to %d", h.versionMin, h.version)
+	case join > 1 || !h.join && h.lane != 0 || h.lane > maxLaneNumber:
+		return nil, malformed("HELLO of lane %d, join %d", h.lane, join)
 	case !utf8.ValidString(h.session):
 		return nil, malformed("HELLO with session %q", h.session)
 	}
@@ -137,3 +147,16 @@ const (
 )
 
 func (p proof) equal(q []byte) bool { return hmac.Equal(p[:], q) }
+
+// appendClientProof is HELLO 3: the proof, and how much of the lane the client has
+// handled.
+func appendClientProof(b []byte, p proof, received uint64) []byte {
+	b = appendHeader(b, typeHello, helloProof, helloLength3, 0)
+	b = append(b, p[:]...)
+	return binary.BigEndian.AppendUint64(b, received)
+}
+
+// appendJoined is HELLO 4: how much of the lane the server has handled.
+func appendJoined(b []byte, received uint64) []byte {
+	return binary.BigEndian.AppendUint64(appendHeader(b, typeHello, helloJoined, helloLength4, 0), received)
+}

@@ -32,6 +32,41 @@ func tcpLane(tb testing.TB) (client, server net.Conn) {
 	return client, server
 }
 
+var errOnce = errors.New("there is no other connection")
+
+// once dials one connection, once.
+func once(c net.Conn) func(context.Context) (net.Conn, error) {
+	return func(context.Context) (conn net.Conn, err error) {
+		if conn, c = c, nil; conn == nil {
+			err = errOnce
+		}
+		return conn, err
+	}
+}
+
+// final makes a laptop give up when there is no other connection.
+func final(cfg Config) Config {
+	cfg.MaxLanes = 1
+	cfg.Final = func(_ context.Context, err error) error {
+		if errors.Is(err, errOnce) {
+			return err
+		}
+		return nil
+	}
+	return cfg
+}
+
+// accept is the agent's end of a tunnel's first connection.
+func accept(ctx context.Context, conn net.Conn, cfg Config) (*Tunnel, error) {
+	s, err := NewServer(cfg)
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	t, _, err := s.Handle(ctx, conn)
+	return t, err
+}
+
 // pair is a laptop's and an agent's end, closed at the end of the test.
 func pair(tb testing.TB, lane lanes, laptop, agent Config) (*Tunnel, *Tunnel) {
 	tb.Helper()
@@ -48,10 +83,10 @@ func pair(tb testing.TB, lane lanes, laptop, agent Config) (*Tunnel, *Tunnel) {
 	}
 	accepted := make(chan result, 1)
 	go func() {
-		t, err := Accept(context.Background(), s, agent)
+		t, err := accept(context.Background(), s, agent)
 		accepted <- result{t, err}
 	}()
-	client, err := Dial(context.Background(), func(context.Context) (net.Conn, error) { return c, nil }, laptop)
+	client, err := Dial(context.Background(), once(c), final(laptop))
 	server := <-accepted
 	if err := errors.Join(err, server.err); err != nil {
 		tb.Fatal(err)
@@ -93,3 +128,6 @@ func flowPair(tb testing.TB, a, b *Tunnel, network string) (*Flow, *Flow) {
 	}
 	return f, g
 }
+
+// nothing is what a new lane has handled.
+func nothing() uint64 { return 0 }

@@ -32,14 +32,14 @@ func newRawPeer(t *testing.T, lane lanes, cfg Config) *rawPeer {
 	cfg.Key = testKey
 	accepted := make(chan *Tunnel, 1)
 	go func() {
-		server, err := Accept(context.Background(), s, cfg)
+		server, err := accept(context.Background(), s, cfg)
 		if err != nil {
 			t.Error(err)
 		}
 		accepted <- server
 	}()
 	fr := newFrameReader(c)
-	if err := helloFromClient(c, fr, Config{Key: testKey}); err != nil {
+	if _, err := helloFromClient(c, fr, Config{Key: testKey}, clientHello{}, nothing); err != nil {
 		t.Fatal(err)
 	}
 	fr.grow()
@@ -114,7 +114,7 @@ func TestHostilePeerIsCutOff(t *testing.T) {
 		{"unknown flag", appendHeader(nil, typeData, 2, 9, 1), "flags 0x2"},
 		{"PING for a flow", appendHeader(nil, typePing, 0, 8, 1), "PING for flow 1"},
 		{"DATA for no flow", appendHeader(nil, typeData, 0, 9, 0), "DATA for flow 0"},
-		{"HELLO again", append(appendHeader(nil, typeHello, helloProof, 32, 0), make([]byte, 32)...), "after the handshake"},
+		{"HELLO again", append(appendHeader(nil, typeHello, helloProof, 40, 0), make([]byte, 40)...), "after the handshake"},
 		{"PONG without PING", binary.BigEndian.AppendUint64(appendHeader(nil, typePong, 0, 8, 0), 1<<60), "PONG without its PING"},
 		{"flow number used again", appendOpen(nil, 1, 0, tcp), "OPEN of flow 1 after 5"},
 		{"flow number of ours", appendOpen(nil, 8, 0, tcp), "OPEN of flow 8"},
@@ -236,13 +236,13 @@ func TestOpenFlood(t *testing.T) {
 	c, s := net.Pipe()
 	accepted := make(chan *Tunnel, 1)
 	go func() {
-		server, err := Accept(context.Background(), s, Config{Key: testKey, Backlog: 10, PingInterval: 50 * time.Millisecond, PingTimeout: time.Minute})
+		server, err := accept(context.Background(), s, Config{Key: testKey, Backlog: 10, PingInterval: 50 * time.Millisecond, PingTimeout: time.Minute})
 		if err != nil {
 			t.Error(err)
 		}
 		accepted <- server
 	}()
-	if err := helloFromClient(c, newFrameReader(c), Config{Key: testKey}); err != nil {
+	if _, err := helloFromClient(c, newFrameReader(c), Config{Key: testKey}, clientHello{}, nothing); err != nil {
 		t.Fatal(err)
 	}
 	server := <-accepted
@@ -255,9 +255,10 @@ func TestOpenFlood(t *testing.T) {
 			break
 		}
 		sent++
-		server.w.mu.Lock()
-		most = max(most, cap(server.w.control))
-		server.w.mu.Unlock()
+		w := &server.allLanes()[0].w
+		w.mu.Lock()
+		most = max(most, cap(w.control))
+		w.mu.Unlock()
 	}
 	<-server.Done()
 	if err := server.Err(); !errors.Is(err, errOverloaded) {

@@ -137,33 +137,137 @@ func (h half) read(f *Flow, rng *rand.Rand, mayReset bool) error {
 	return nil
 }
 
-// TestProperty runs random flows over a lane that cuts everything into random
-// pieces: every byte arrives once, in order, FIN and RESET in their place.
+// TestProperty runs random flows over lanes that cut everything into random
+// pieces, and whose connections break at random bytes: every byte arrives
+// once, in order, FIN and RESET in their place.
 // TELE_SEEDS=n runs n seeds.
 func TestProperty(t *testing.T) {
 	seeds := 60
 	if s := os.Getenv("TELE_SEEDS"); s != "" {
 		seeds, _ = strconv.Atoi(s)
 	}
-	for seed := range seeds {
-		if err := runSeed(t, uint64(seed)); err != nil {
-			t.Fatalf("seed %d: %v", seed, err)
-		}
+	const parallel = 8 // they mostly wait for the next attempt to dial
+	next := make(chan uint64)
+	var wg sync.WaitGroup
+	for range parallel {
+		wg.Go(func() {
+			for seed := range next {
+				if err := runSeed(t, seed); err != nil {
+					t.Errorf("seed %d: %v", seed, err)
+				}
+			}
+		})
 	}
+	for seed := range seeds {
+		next <- uint64(seed)
+	}
+	close(next)
+	wg.Wait()
+}
+
+// wobbly is the network between a laptop and an agent: connections that cut
+// everything into random pieces, and break at random bytes.
+type wobbly struct {
+	server *Server
+	seed   uint64
+	tb     testing.TB
+
+	mu     sync.Mutex
+	rng    *rand.Rand
+	conns  int
+	breaks int // how many connections still break
+	wg     sync.WaitGroup
+	made   chan *Tunnel
+}
+
+func (w *wobbly) dial(ctx context.Context) (net.Conn, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.conns++
+	lane := pipeLane
+	if w.rng.IntN(4) == 0 {
+		lane = tcpLane
+	}
+	c, s := lane(w.tb)
+	budget := int64(-1)
+	if w.conns > 1 && w.rng.IntN(8) == 0 {
+		budget = w.rng.Int64N(300) // in the handshake
+	} else if w.breaks > 0 {
+		budget = 300 + w.rng.Int64N(1<<(8+w.rng.IntN(13)))
+	}
+	if budget >= 0 {
+		w.breaks--
+	}
+	fate := &fate{left: budget, cut: func() { _, _ = c.Close(), s.Close() }}
+	number := uint64(w.conns)
+	client := &choppyConn{Conn: &mortalConn{c, fate}, rng: rand.New(rand.NewPCG(w.seed, 2*number))}
+	server := &choppyConn{Conn: &mortalConn{s, fate}, rng: rand.New(rand.NewPCG(w.seed, 2*number+1))}
+	w.wg.Go(func() {
+		if t, first, err := w.server.Handle(ctx, server); err == nil && first {
+			w.made <- t
+		}
+	})
+	return client, nil
+}
+
+// fate lets both ends of a connection write so many bytes; then it breaks,
+// in the middle of a write.
+type fate struct {
+	mu   sync.Mutex
+	left int64 // negative: for ever
+	cut  func()
+}
+
+type mortalConn struct {
+	net.Conn
+	fate *fate
+}
+
+func (c *mortalConn) Write(p []byte) (int, error) {
+	c.fate.mu.Lock()
+	n := int64(len(p))
+	dies := false
+	if c.fate.left >= 0 {
+		if dies = n > c.fate.left; dies {
+			n = c.fate.left
+		}
+		c.fate.left -= n
+	}
+	c.fate.mu.Unlock()
+	k, err := c.Conn.Write(p[:n])
+	if dies && err == nil {
+		c.fate.cut()
+		err = io.ErrClosedPipe
+	}
+	return k, err
 }
 
 func runSeed(t *testing.T, seed uint64) error {
 	rng := rand.New(rand.NewPCG(seed, 1))
-	lane := func(tb testing.TB) (net.Conn, net.Conn) {
-		c, s := pipeLane(tb)
-		if rng.IntN(4) == 0 {
-			c, s = tcpLane(tb)
-		}
-		return &choppyConn{Conn: c, rng: rand.New(rand.NewPCG(seed, 2))}, &choppyConn{Conn: s, rng: rand.New(rand.NewPCG(seed, 3))}
-	}
 	budget := int64(1+rng.IntN(64)) << 20
-	a, b := pair(t, lane, Config{Budget: NewBudget(budget)}, Config{Budget: NewBudget(budget)})
+	lanes := 1 + rng.IntN(4)
+	server, err := NewServer(Config{Key: testKey, Budget: NewBudget(budget)})
+	if err != nil {
+		return err
+	}
+	net := &wobbly{server: server, seed: seed, tb: t, rng: rand.New(rand.NewPCG(seed, 5)), made: make(chan *Tunnel, 1)}
+	a, err := Dial(t.Context(), net.dial, Config{Key: testKey, Budget: NewBudget(budget), MinLanes: lanes, MaxLanes: lanes})
+	if err != nil {
+		return err
+	}
+	b := <-net.made
+	defer net.wg.Wait()
 	defer func() { _, _ = a.Close(), b.Close() }()
+	net.mu.Lock()
+	net.breaks = rng.IntN(12)
+	net.mu.Unlock()
+	for _, l := range a.allLanes() { // what is up was dialed before there were breaks
+		if rng.IntN(2) == 0 {
+			if x := l.current(); x != nil {
+				_ = x.conn.Close()
+			}
+		}
+	}
 
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -213,6 +317,7 @@ func runSeed(t *testing.T, seed uint64) error {
 		}
 	}
 	waitFor(t, func() bool { return a.Stats().Flows == 0 && b.Stats().Flows == 0 })
+	waitFor(t, func() bool { return a.Stats().Held == 0 && b.Stats().Held == 0 })
 	for _, tun := range []*Tunnel{a, b} {
 		if held, grown := tun.cfg.Budget.held.Load(), tun.cfg.Budget.grown.Load(); held != 0 || grown != 0 {
 			return fmt.Errorf("%d bytes held, %d of credit grown after the end", held, grown)

@@ -2,8 +2,6 @@ package tunnel
 
 import (
 	"encoding/binary"
-	"fmt"
-	"time"
 )
 
 // partial is a datagram of which the first half has arrived.
@@ -12,38 +10,24 @@ type partial struct {
 	data []byte
 }
 
-// read handles frames until the tunnel is dead. It never waits for a flow.
-func (t *Tunnel) read() {
-	for {
-		h, b, err := t.fr.next()
-		if err == nil {
-			err = t.handle(h, b)
-		} else if !isProtocolError(err) {
-			err = laneErr(err)
-		}
-		if err != nil {
-			if isProtocolError(err) {
-				err = fmt.Errorf("%w: %w", ErrClosed, err)
-			}
-			t.fail(err)
-			return
-		}
-	}
-}
-
 // handle does what a frame asks for. An error ends the tunnel.
-func (t *Tunnel) handle(h header, b []byte) error {
-	if t.partial.data != nil && (h.typ != typeDatagram || h.flow != t.partial.flow) {
+func (t *Tunnel) handle(l *lane, h header, b []byte) error {
+	if l.partial.data != nil && h.typ.lasts() && (h.typ != typeDatagram || h.flow != l.partial.flow) {
 		return malformed("%s between the parts of a datagram", h)
 	}
 	switch h.typ {
 	case typeOpen:
-		return t.onOpen(h.flow, b)
+		return t.onOpen(l, h.flow, b)
 	case typePing:
-		t.w.sendPong(binary.BigEndian.Uint64(b))
+		l.peerBusy.Store(h.flags&flagBusy != 0)
+		l.w.sendPong(binary.BigEndian.Uint64(b))
 		return nil
 	case typePong:
-		return t.onPong(binary.BigEndian.Uint64(b))
+		return l.onPong(binary.BigEndian.Uint64(b))
+	case typeAck:
+		return l.onAck(binary.BigEndian.Uint64(b))
+	case typeRetire:
+		return l.onRetire()
 	case typeGoaway:
 		code, message, err := parseGoaway(b)
 		if err != nil {
@@ -73,7 +57,7 @@ func (t *Tunnel) handle(h header, b []byte) error {
 		}
 		return f.onWindow(consumed, limit)
 	case typeDatagram:
-		return t.onDatagram(f, h, b)
+		return l.onDatagram(f, h, b)
 	case typeFin:
 		return f.onFin(binary.BigEndian.Uint64(b))
 	case typeReset:
@@ -103,31 +87,27 @@ func (t *Tunnel) lookup(h header) (*Flow, error) {
 	if f := t.flows[h.flow]; f != nil {
 		return f, nil
 	}
-	last := t.lastID
-	if t.peers(h.flow) {
-		last = t.peerID
-	}
-	if h.flow > last {
+	if t.peers(h.flow) && !t.opens.has(h.flow) || !t.peers(h.flow) && h.flow > t.lastID {
 		return nil, malformed("%s, which was never opened", h)
 	}
 	return nil, nil
 }
 
-func (t *Tunnel) onOpen(id uint32, b []byte) error {
+func (t *Tunnel) onOpen(l *lane, id uint32, b []byte) error {
 	window, target, err := parseOpen(b)
 	if err != nil {
 		return err
 	}
 	f := newFlow(t, target)
-	f.id, f.sendLimit = id, uint64(window)
+	f.id, f.sendLimit, f.lane = id, uint64(window), l
 	r := &Request{f: f}
 
 	t.mu.Lock()
-	if !t.peers(id) || id <= t.peerID {
+	if !t.peers(id) || id <= l.lastOpen || !t.opens.add(id, t.client) {
 		defer t.mu.Unlock()
-		return malformed("OPEN of flow %d after %d", id, t.peerID)
+		return malformed("OPEN of flow %d after %d", id, max(l.lastOpen, t.opens.highest))
 	}
-	t.peerID = id
+	l.lastOpen = id
 	full := t.peerOpen >= t.cfg.MaxFlows
 	if !full && t.err == nil {
 		select {
@@ -141,43 +121,30 @@ func (t *Tunnel) onOpen(id uint32, b []byte) error {
 	}
 	t.mu.Unlock()
 	if full {
-		t.w.send(func(b []byte) []byte { return appendRefused(b, id, Failed, "too many flows") })
+		l.w.send(nil, func(b []byte) []byte { return appendRefused(b, id, Failed, "too many flows") })
 	}
-	return nil
-}
-
-func (t *Tunnel) onPong(value uint64) error {
-	if value <= t.lastPong || value > t.lastPing.Load() {
-		return malformed("PONG without its PING")
-	}
-	t.lastPong = value
-	sample := int64(max(time.Since(t.started)-time.Duration(value), 1))
-	if old := t.rtt.Load(); old != 0 {
-		sample = old + (sample-old)/4
-	}
-	t.rtt.Store(sample)
 	return nil
 }
 
 // onDatagram delivers a datagram, whole or once its second half is there; f
 // is nil when the flow is over.
-func (t *Tunnel) onDatagram(f *Flow, h header, b []byte) error {
+func (l *lane) onDatagram(f *Flow, h header, b []byte) error {
 	if f != nil && !f.datagram {
 		return malformed("%s, which has no datagrams", h)
 	}
 	if h.flags&flagMore != 0 {
-		if t.partial.data != nil || len(b) != maxChunk {
+		if l.partial.data != nil || len(b) != maxChunk {
 			return malformed("%s as the first part of a datagram", h)
 		}
-		t.partial = partial{flow: h.flow, data: append(make([]byte, 0, maxDatagram), b...)}
+		l.partial = partial{flow: h.flow, data: append(make([]byte, 0, maxDatagram), b...)}
 		return nil
 	}
-	if t.partial.data != nil {
-		if len(t.partial.data)+len(b) > maxDatagram {
-			return malformed("datagram of %d bytes", len(t.partial.data)+len(b))
+	if l.partial.data != nil {
+		if len(l.partial.data)+len(b) > maxDatagram {
+			return malformed("datagram of %d bytes", len(l.partial.data)+len(b))
 		}
-		b = append(t.partial.data, b...)
-		t.partial = partial{}
+		b = append(l.partial.data, b...)
+		l.partial = partial{}
 	}
 	if f == nil {
 		return nil

@@ -39,7 +39,7 @@ func (r *Request) Accept() (*Flow, error) {
 	}
 	f.state = stateOpen
 	f.setWindow(f.t.cfg.Budget.window(f.t.Stats().Flows))
-	f.t.w.send(func(b []byte) []byte { return appendOpened(b, f.id, uint32(f.window)) })
+	f.sendLocked(func(b []byte) []byte { return appendOpened(b, f.id, uint32(f.window)) })
 	return f, nil
 }
 
@@ -56,8 +56,8 @@ func (r *Request) Refuse(reason Reason, message string) error {
 		reason = Failed
 	}
 	f.overLocked(&RefusedError{Target: f.target, Reason: reason, Message: message})
+	f.sendLocked(func(b []byte) []byte { return appendRefused(b, f.id, reason, message) })
 	f.mu.Unlock()
-	f.t.w.send(func(b []byte) []byte { return appendRefused(b, f.id, reason, message) })
 	f.t.forget(f)
 	return nil
 }

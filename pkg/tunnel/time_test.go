@@ -63,14 +63,18 @@ func frozenPair(t *testing.T) (a, b *Tunnel, freeze func()) {
 		c, s := net.Pipe()
 		fc, fs = newFrozenConn(c), newFrozenConn(s)
 		return fc, fs
-	}, Config{}, Config{})
+	}, Config{}, Config{ResumeTimeout: time.Minute})
 	return a, b, func() { fc.freeze(); fs.freeze() }
 }
 
-func TestSilenceKills(t *testing.T) {
+// TestSilence: the laptop, which can dial no other connection, gives up when
+// it has noticed; the agent's flows end when it has, the laptop's when it has
+// waited for long enough.
+func TestSilence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b, freeze := frozenPair(t)
-		f, _ := flowPair(t, a, b, "tcp")
+		f, g := flowPair(t, a, b, "tcp")
+		mine, _ := flowPair(t, b, a, "tcp")
 		time.Sleep(time.Hour) // an idle tunnel lives
 		if err := errors.Join(a.Err(), b.Err()); err != nil {
 			t.Fatal(err)
@@ -81,12 +85,26 @@ func TestSilenceKills(t *testing.T) {
 			t.Errorf("read: %v", err)
 		}
 		<-a.Done()
-		<-b.Done()
-		if took := time.Since(start); took < 3*time.Second || took > 4500*time.Millisecond {
-			t.Errorf("died after %v", took)
+		soon := func(what string) {
+			t.Helper()
+			if took := time.Since(start); took < 3*time.Second || took > 4500*time.Millisecond {
+				t.Errorf("%s after %v", what, took)
+			}
 		}
-		if err := a.Err(); !errors.Is(err, errDead) {
-			t.Errorf("died of %v", err)
+		soon("the laptop gives up")
+		if _, err := mine.Read(make([]byte, 1)); !errors.Is(err, errLost) {
+			t.Errorf("the agent's flow: %v", err)
+		}
+		soon("the agent's flow ends")
+		if _, lost := b.Lost(); !lost || b.Up() {
+			t.Error("the agent does not know that the laptop is lost")
+		}
+		if _, err := g.Read(make([]byte, 1)); !errors.Is(err, ErrClosed) {
+			t.Errorf("the laptop's flow: %v", err)
+		}
+		<-b.Done()
+		if took := time.Since(start); took < 59*time.Second || took > 61*time.Second || !errors.Is(b.Err(), errDead) {
+			t.Errorf("the agent gives up after %v: %v", took, b.Err())
 		}
 		start = time.Now()
 		_ = a.Close() // the lane takes no last word
@@ -127,7 +145,7 @@ func TestHandshakeIsBounded(t *testing.T) {
 		defer func() { _, _ = c.Close(), s.Close() }()
 		ctx, cancel = context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
-		if _, err := Accept(ctx, s, Config{Key: testKey}); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := accept(ctx, s, Config{Key: testKey}); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("accept: %v", err)
 		}
 	})

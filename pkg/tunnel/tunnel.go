@@ -6,79 +6,107 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// Tunnel is one end of an authenticated connection that carries flows. It
-// dies by Close, by the peer's leave, by a broken lane or protocol, or by
-// silence; then every flow of it is reset.
+// Tunnel is one end of an authenticated connection that carries flows, over
+// one or more lanes. It dies by Close, by the peer's leave, by a broken
+// protocol, or when no lane has worked for Config.ResumeTimeout; then every
+// flow of it is reset.
 type Tunnel struct {
 	cfg     Config
 	client  bool
+	id      tunnelID
 	session string
-	lane    net.Conn
-	fr      *frameReader
-	w       writer
+	dial    func(context.Context) (net.Conn, error) // the laptop's
 	meter   meter
 	backlog chan *Request
+	ctx     context.Context // ends with the tunnel
+	cancel  context.CancelFunc
 	done    chan struct{}
 	wg      sync.WaitGroup
 	started time.Time
-
-	rtt      atomic.Int64  // nanoseconds, smoothed
-	lastPing atomic.Uint64 // value of the last PING sent
-	lastPong uint64        // value of the last PONG; the reader's
-	partial  partial       // the reader's
+	lanes   atomic.Pointer[[]*lane] // by number; never empty
+	adapt   adaption                // the heartbeat's
+	onEnd   func()
 
 	opening sync.Mutex // held from choosing a flow's number until its OPEN is queued
 
-	mu       sync.Mutex
-	flows    map[uint32]*Flow // all that are not over
-	watched  map[*Flow]struct{}
-	lastID   uint32 // of our flows
-	peerID   uint32 // the highest of the peer's flows
-	peerOpen int    // the peer's flows in flows
-	opened   uint64
-	err      error // why the tunnel is dead
+	mu        sync.Mutex
+	flows     map[uint32]*Flow // all that are not over
+	watched   map[*Flow]struct{}
+	lastID    uint32 // of our flows
+	opens     openSet
+	peerOpen  int // the peer's flows in flows
+	opened    uint64
+	lostSince time.Time // see Lost
+	err       error     // why the tunnel is dead
+
+	lastLane     uint32              // the highest number of a lane
+	retiredLanes map[uint32]struct{} // numbers that do not come again
 }
 
 // Stats is a snapshot of a tunnel.
 type Stats struct {
-	Flows    int           // open now
-	Opened   uint64        // ever
-	Received uint64        // bytes read from the lane
-	Sent     uint64        // bytes written to it
-	Held     int64         // bytes in buffers of flows
-	RTT      time.Duration // see Tunnel.RTT
+	Flows   int           // open now
+	Opened  uint64        // ever
+	Lanes   int           // with a connection now
+	Resumes int           // connections that took over a lane
+	Bytes   uint64        // read from and written to all lanes
+	Held    int64         // bytes in buffers
+	RTT     time.Duration // see Tunnel.RTT
 }
 
-// start takes over a lane on which the handshake is done.
-func start(lane net.Conn, fr *frameReader, cfg Config, client bool, session string) *Tunnel {
+// newTunnel makes a tunnel with lane 0, which is down.
+func newTunnel(cfg Config, client bool, id tunnelID, session string) *Tunnel {
 	t := &Tunnel{
 		cfg:     cfg,
 		client:  client,
+		id:      id,
 		session: session,
-		lane:    lane,
-		fr:      fr,
 		meter:   meter{budget: cfg.Budget},
 		backlog: make(chan *Request, cfg.Backlog),
 		done:    make(chan struct{}),
 		started: time.Now(),
 		flows:   make(map[uint32]*Flow),
 		watched: make(map[*Flow]struct{}),
+		onEnd:   func() {},
+
+		retiredLanes: make(map[uint32]struct{}),
 	}
-	t.w.init(lane)
-	fr.grow()
-	cfg.Budget.tunnels.Add(1)
-	t.wg.Go(t.read)
-	t.wg.Go(func() {
-		t.w.run(&t.meter, func(err error) { t.fail(fmt.Errorf("%w: write to lane: %w", ErrClosed, err)) })
-		_ = lane.Close()
-	})
-	t.wg.Go(t.heartbeat)
+	t.ctx, t.cancel = context.WithCancel(context.Background())
+	t.lanes.Store(&[]*lane{newLane(t, 0)})
 	return t
+}
+
+// start lets a connection on which the handshake is done carry lane 0.
+func (t *Tunnel) start(conn net.Conn, fr *frameReader) error {
+	t.cfg.Budget.tunnels.Add(1)
+	if err := t.allLanes()[0].attach(conn, fr, 0); err != nil {
+		return err
+	}
+	t.wg.Go(t.heartbeat)
+	return nil
+}
+
+// allLanes are the lanes there are, by number.
+func (t *Tunnel) allLanes() []*lane { return *t.lanes.Load() }
+
+// addLane makes a lane, which is down; nil when the tunnel is dead.
+func (t *Tunnel) addLane(number uint32) *lane {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.err != nil {
+		return nil
+	}
+	l := newLane(t, number)
+	lanes := append(slices.Clone(t.allLanes()), l)
+	t.lastLane = max(t.lastLane, number)
+	t.lanes.Store(&lanes)
+	return l
 }
 
 // Done is closed when the tunnel has died and its flows are reset.
@@ -94,21 +122,31 @@ func (t *Tunnel) Err() error {
 // PeerSession is the session ID of the laptop; empty on the laptop's end.
 func (t *Tunnel) PeerSession() string { return t.session }
 
-// RTT is the smoothed round trip time of PING; 0 before the first answer.
-func (t *Tunnel) RTT() time.Duration { return time.Duration(t.rtt.Load()) }
+// RTT is the smoothed round trip time of PING on the fastest lane; 0 before
+// the first answer.
+func (t *Tunnel) RTT() (rtt time.Duration) {
+	for _, l := range t.allLanes() {
+		if d := time.Duration(l.rtt.Load()); d != 0 && l.up.Load() && (rtt == 0 || d < rtt) {
+			rtt = d
+		}
+	}
+	return rtt
+}
 
 // Stats is a snapshot.
 func (t *Tunnel) Stats() Stats {
+	s := Stats{RTT: t.RTT(), Held: t.meter.held.Load()}
+	for _, l := range t.allLanes() {
+		if l.up.Load() {
+			s.Lanes++
+		}
+		s.Resumes += int(l.resumes.Load())
+		s.Bytes += l.bytes()
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return Stats{
-		Flows:    len(t.flows),
-		Opened:   t.opened,
-		Received: t.fr.received.Load(),
-		Sent:     t.w.sent.Load(),
-		Held:     t.meter.held.Load(),
-		RTT:      t.RTT(),
-	}
+	s.Flows, s.Opened = len(t.flows), t.opened
+	return s
 }
 
 // Close tells the peer, resets all flows and waits, at most a little longer
@@ -138,11 +176,14 @@ func (t *Tunnel) fail(err error) {
 	}
 	t.cfg.Budget.tunnels.Add(-1)
 	var lastWord []byte
-	if _, left := errors.AsType[*goawayError](err); !left {
+	if !isGoaway(err) {
 		lastWord = appendGoaway(codeOf(err), err.Error())
 	}
-	abort := time.AfterFunc(closeTimeout, func() { _ = t.lane.Close() })
-	t.w.stop(lastWord, abort)
+	for _, l := range t.allLanes() {
+		l.stop(lastWord)
+	}
+	t.cancel()
+	t.onEnd()
 	close(t.done)
 }
 
@@ -196,7 +237,9 @@ func (t *Tunnel) announce(f *Flow) error {
 	t.flows[f.id] = f
 	t.opened++
 	t.mu.Unlock()
-	t.w.send(func(b []byte) []byte { return appendOpen(b, f.id, uint32(f.window), f.target) })
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.sendLocked(func(b []byte) []byte { return appendOpen(b, f.id, uint32(f.window), f.target) })
 	return nil
 }
 
@@ -243,66 +286,6 @@ func (t *Tunnel) watch(f *Flow) {
 // peers says whether a flow number is one the peer gives: the laptop's are
 // odd, the agent's even.
 func (t *Tunnel) peers(id uint32) bool { return (id%2 == 1) != t.client }
-
-// heartbeat sends PING and ends the tunnel after PingTimeout of silence. It
-// counts ticks in which nothing arrived rather than reading the clock: when
-// this process was stopped or asleep, the time away counts as one.
-func (t *Tunnel) heartbeat() {
-	const ticksPerPing = 4
-	every := t.cfg.PingInterval / ticksPerPing
-	limit := int((t.cfg.PingTimeout + every - 1) / every)
-	ticker := time.NewTicker(every)
-	defer ticker.Stop()
-	var (
-		seen  uint64
-		quiet int
-	)
-	for n := 0; ; n++ {
-		if n%ticksPerPing == 0 {
-			value := uint64(max(time.Since(t.started), 1))
-			t.lastPing.Store(value)
-			t.w.sendPing(value)
-			t.tick()
-		}
-		select {
-		case <-t.done:
-			return
-		case <-ticker.C:
-		}
-		if t.w.isOverloaded() {
-			t.fail(fmt.Errorf("%w: %w", ErrClosed, errOverloaded))
-			return
-		}
-		if now := t.fr.received.Load(); now != seen {
-			seen, quiet = now, 0
-		} else if quiet++; quiet >= limit {
-			t.fail(fmt.Errorf("%w: %w for %v", ErrClosed, errDead, t.cfg.PingTimeout))
-			return
-		}
-	}
-}
-
-// tick looks after the watched flows, once every PingInterval.
-func (t *Tunnel) tick() {
-	t.mu.Lock()
-	if len(t.watched) == 0 {
-		t.mu.Unlock()
-		return
-	}
-	flows := make([]*Flow, 0, len(t.watched))
-	for f := range t.watched {
-		flows = append(flows, f)
-	}
-	t.mu.Unlock()
-	now := time.Now()
-	for _, f := range flows {
-		if !f.tend(now) {
-			t.mu.Lock()
-			delete(t.watched, f)
-			t.mu.Unlock()
-		}
-	}
-}
 
 // shed resets the flow that holds most when the budget is exceeded.
 func (t *Tunnel) shed() {

@@ -2,7 +2,8 @@ package tunnel
 
 import (
 	"encoding/binary"
-	"net"
+	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,30 +24,50 @@ const (
 	maxControl = 4 << 20
 )
 
-// writer is the only one who writes to the lane. It builds each write from
-// control frames first, then from urgent flows, then from bulk ones, one
-// frame a flow and turn.
+// Limits of what is in flight on a lane: sent, and not yet confirmed.
+const (
+	minFlight = 512 << 10
+	maxFlight = 16 << 20
+	// ackEvery is after how much of what the peer sends it is told.
+	ackEvery = 128 << 10
+)
+
+// writer is what waits to be sent on a lane. The lane's connection builds each
+// of its writes from it: control frames first, then urgent flows, then bulk
+// ones, one frame a flow and turn. It is also the place of all that the lane
+// keeps for the next connection.
 type writer struct {
-	lane net.Conn
+	told     atomic.Uint64 // how much of what was received the peer has been told
+	retiring atomic.Bool   // takes no further flows
+	flight   atomic.Int64  // bytes in flight, for those who choose a lane
 
 	mu       sync.Mutex
-	cond     sync.Cond // something to write, or stopped
-	waiting  bool      // the writer waits on cond
+	cond     sync.Cond // something to write, or ended
+	waiting  bool      // the connection's writer waits on cond
+	wire     *wire     // the connection; nil while there is none
 	control  []byte    // encoded frames
+	owners   []*Flow   // flows that control has frames of
 	ping     uint64    // to be sent if not 0
+	busyPing bool      // the PING says that the lane is busy
 	pong     uint64    // to be sent if hasPong
 	hasPong  bool
+	received uint64 // to be told if tellNow
+	tellNow  bool
 	urgent   flowList
 	bulk     flowList
-	turns    int // of urgent flows in a row while bulk waited
+	leaving  flowList // flows that go on elsewhere once the peer has all of them
+	turns    int      // of urgent flows in a row while bulk waited
+	out      outbox
+	base     uint64 // offset of the write that is being built
+	pace     pace
+	turning  bool // a flow has its turn
+	closed   bool // RETIRE has been queued: nothing may follow it
 	stopped  bool
 	lastWord []byte // written before the lane is closed
 	abort    *time.Timer
 
 	overloaded bool
-
-	sent  atomic.Uint64
-	limit int // a write of this many bytes takes no further frame; run's own
+	limit      int // a write of this many bytes takes no further frame; the connection's own
 }
 
 // schedState is a flow's place in the writer's lists, guarded by writer.mu.
@@ -55,11 +76,47 @@ type schedState struct {
 	queued bool // in a list, or having its turn
 	turn   bool // having its turn
 	again  bool // something happened during its turn
+	// mark is the lane's offset after the flow's last frame there; pending
+	// while that has not been given one.
+	mark uint64
 }
 
-func (w *writer) init(lane net.Conn) {
-	w.lane, w.limit = lane, writeFull
+const pending = math.MaxUint64
+
+func (w *writer) init(b *Budget) {
+	w.limit = writeFull
 	w.cond.L = &w.mu
+	w.pace = newPace(b)
+}
+
+// begin gives the lane a connection to a peer that has handled so many bytes;
+// the peer knows that we have handled received. It returns the flows that may
+// now go on elsewhere.
+func (w *writer) begin(m *meter, x *wire, received, peerReceived uint64) (gone flowList, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.stopped {
+		return gone, ErrClosed
+	}
+	if !w.out.rewind(m, peerReceived) {
+		return gone, malformed("peer has received %d bytes of a lane, between %d and %d", peerReceived, w.out.acked, w.out.end)
+	}
+	w.flight.Store(int64(w.out.inFlight()))
+	w.wire, w.limit = x, writeFull
+	w.ping, w.hasPong, w.tellNow = 0, false, false
+	w.told.Store(received)
+	w.pace.restart()
+	return w.letGoLocked(), nil
+}
+
+// endWire lets the connection's writer end.
+func (w *writer) endWire(x *wire) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.wire == x {
+		w.wire = nil
+		w.wakeLocked()
+	}
 }
 
 // adapt chooses the size of the next writes: as large as pays, but on a slow
@@ -80,14 +137,18 @@ func (w *writer) wakeLocked() {
 	}
 }
 
-// schedule gives the flow a turn. The caller may hold Flow.mu.
-func (w *writer) schedule(f *Flow, urgent bool) {
+// schedule gives the flow a turn; false: the lane is closed. The caller may
+// hold Flow.mu.
+func (w *writer) schedule(f *Flow, urgent bool) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s := &f.sched
 	if s.queued {
 		s.again = s.turn
-		return
+		return true
+	}
+	if w.closed {
+		return false
 	}
 	s.queued = true
 	if urgent {
@@ -96,21 +157,77 @@ func (w *writer) schedule(f *Flow, urgent bool) {
 		w.bulk.push(f)
 	}
 	w.wakeLocked()
+	return true
+}
+
+// movable says whether a flow may go on on another lane: the peer has all
+// that this one was given of it.
+func (w *writer) movable(f *Flow) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return !f.sched.queued && f.sched.mark <= w.out.acked
 }
 
 // send queues a control frame, built by appending to the argument of frame.
-// It goes out before anything of a flow scheduled later. When the peer has not
-// read its answers for too long, the frame is dropped and the tunnel dies at
-// the next heartbeat.
-func (w *writer) send(frame func([]byte) []byte) {
+// It goes out before anything of a flow scheduled later. f is the flow that
+// it is about, if any; the caller holds its mu. When the peer has not read its
+// answers for too long, the frame is dropped and the tunnel dies at the next
+// heartbeat. false: the lane is closed.
+func (w *writer) send(f *Flow, frame func([]byte) []byte) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
 	case w.stopped:
+	case w.closed:
+		return false
 	case len(w.control) > maxControl:
 		w.overloaded = true
 	default:
 		w.control = frame(w.control)
+		if f != nil && f.sched.mark != pending {
+			f.sched.mark = pending
+			w.owners = append(w.owners, f)
+		}
+		w.wakeLocked()
+	}
+	return true
+}
+
+// acked takes the peer's word for what it has, and returns the flows that may
+// now go on elsewhere. ok: the peer can have that much.
+func (w *writer) acked(m *meter, received uint64, now time.Time) (gone flowList, ok bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.out.ack(m, received) {
+		return gone, false
+	}
+	w.flight.Store(int64(w.out.inFlight()))
+	w.pace.acked(received, now)
+	w.wakeLocked()
+	return w.letGoLocked(), true
+}
+
+// letGoLocked takes out the flows of which the peer has everything.
+func (w *writer) letGoLocked() (gone flowList) {
+	var stay flowList
+	for f := w.leaving.pop(); f != nil; f = w.leaving.pop() {
+		if f.sched.mark <= w.out.acked {
+			f.sched.queued, f.sched.again = false, false
+			gone.push(f)
+		} else {
+			stay.push(f)
+		}
+	}
+	w.leaving = stay
+	return gone
+}
+
+// tell lets the peer know how much has been handled.
+func (w *writer) tell(received uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if received > w.told.Load() {
+		w.received, w.tellNow = received, true
 		w.wakeLocked()
 	}
 }
@@ -122,10 +239,10 @@ func (w *writer) isOverloaded() bool {
 }
 
 // sendPing asks the peer for a sign of life; an unsent one is replaced.
-func (w *writer) sendPing(value uint64) {
+func (w *writer) sendPing(value uint64, busy bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.ping = value
+	w.ping, w.busyPing = value, busy
 	w.wakeLocked()
 }
 
@@ -138,28 +255,30 @@ func (w *writer) sendPong(value uint64) {
 }
 
 // stop lets the writer end after writing the last word. abort, which closes
-// the lane under a write that is stuck, is stopped when that is done.
-func (w *writer) stop(lastWord []byte, abort *time.Timer) {
+// the connection under a write that is stuck, is stopped when that is done.
+func (w *writer) stop(m *meter, lastWord []byte, abort *time.Timer) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.stopped {
 		w.stopped, w.lastWord, w.abort = true, lastWord, abort
+		w.out.free(m)
 		w.wakeLocked()
 	}
 }
 
-// run writes until stop, or until a write fails. fail is told why the lane cannot be written to.
-func (w *writer) run(m *meter, fail func(error)) {
-	defer w.end()
+// write writes until the connection is dropped, or a write fails.
+func (x *wire) write() {
+	w, m := &x.l.w, &x.l.t.meter
+	defer w.end(x)
 	batch := make([]byte, 0, writeFull+dataHeader+2*maxChunk)
 	for {
-		b, last := w.collect(m, batch[:0])
+		b, last := w.collect(x, m, batch[:0])
 		if len(b) > 0 {
 			start := time.Now()
-			n, err := w.lane.Write(b)
-			w.sent.Add(uint64(n))
+			n, err := x.conn.Write(b)
+			x.sent.Add(uint64(n))
 			if err != nil {
-				fail(err)
+				x.l.drop(x, fmt.Errorf("write to lane: %w", err))
 				return
 			}
 			w.adapt(len(b), time.Since(start))
@@ -173,62 +292,126 @@ func (w *writer) run(m *meter, fail func(error)) {
 	}
 }
 
-func (w *writer) end() {
+func (w *writer) end(x *wire) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.abort != nil {
+	stopped := w.stopped
+	if w.abort != nil && stopped {
 		w.abort.Stop()
+	}
+	w.mu.Unlock()
+	if stopped {
+		x.l.drop(x, ErrClosed)
 	}
 }
 
 // collect waits for something to write and appends it to b.
-func (w *writer) collect(m *meter, b []byte) (_ []byte, last bool) {
+func (w *writer) collect(x *wire, m *meter, b []byte) (_ []byte, last bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for w.idleLocked() {
+	for w.idleLocked(x) {
 		w.waiting = true
 		w.cond.Wait()
 	}
-	for len(b) < w.limit {
-		if w.stopped {
-			return append(b, w.lastWord...), true
-		}
+	switch {
+	case w.stopped:
+		return append(b, w.lastWord...), true
+	case w.wire != x:
+		return nil, true
+	}
+	b = w.takeSignsLocked(b)
+	if w.out.next < w.out.end {
+		return w.out.again(b, w.limit), false
+	}
+	signs := len(b)
+	w.base = w.out.end - uint64(signs)
+	for len(b) < w.limit && w.roomLocked(len(b)-signs) {
 		b = w.takeControlLocked(b)
 		f, urgent := w.popLocked()
 		if f == nil {
 			break
 		}
-		f.sched.turn = true
+		f.sched.turn, w.turning = true, true
 		w.mu.Unlock()
 		before := len(b)
 		var more bool
 		b, more = f.fill(m, b)
 		w.mu.Lock()
-		w.putLocked(f, more, urgent && len(b)-before <= smallTurn)
+		w.turning = false
+		if len(b) > before && f.sched.mark != pending {
+			f.sched.mark = w.base + uint64(len(b))
+		}
+		w.putLocked(f, x.l, more, urgent && len(b)-before <= smallTurn)
+	}
+	if w.stopped {
+		return append(b[:signs], w.lastWord...), true
+	}
+	if len(b) > signs {
+		w.out.add(m, b[signs:])
+		w.flight.Store(int64(w.out.inFlight()))
+		w.pace.sent(w.out.end, w.out.inFlight(), time.Now())
 	}
 	return b, false
 }
 
-func (w *writer) idleLocked() bool {
-	return !w.stopped && len(w.control) == 0 && w.ping == 0 && !w.hasPong && w.urgent.head == nil && w.bulk.head == nil
+// roomLocked says whether more than n bytes beyond the outbox may be in flight.
+func (w *writer) roomLocked(n int) bool {
+	room := w.out.inFlight()+n < w.pace.window
+	if !room {
+		w.pace.limited = true
+	}
+	return room
 }
 
-// takeControlLocked is called before each turn, so that OPENED precedes the
-// first DATA of its flow.
-func (w *writer) takeControlLocked(b []byte) []byte {
+func (w *writer) idleLocked(x *wire) bool {
+	switch {
+	case w.stopped, w.wire != x, w.ping != 0, w.hasPong, w.tellNow, w.out.next < w.out.end:
+		return false
+	case len(w.control) == 0 && w.urgent.head == nil && w.bulk.head == nil:
+		return true
+	default:
+		return !w.roomLocked(0)
+	}
+}
+
+// takeSignsLocked takes the frames that do not last: the next connection
+// would have its own.
+func (w *writer) takeSignsLocked(b []byte) []byte {
 	if w.ping != 0 {
-		b = binary.BigEndian.AppendUint64(appendHeader(b, typePing, 0, 8, 0), w.ping)
+		flags := uint8(0)
+		if w.busyPing {
+			flags = flagBusy
+		}
+		b = binary.BigEndian.AppendUint64(appendHeader(b, typePing, flags, 8, 0), w.ping)
 		w.ping = 0
 	}
 	if w.hasPong {
 		b = binary.BigEndian.AppendUint64(appendHeader(b, typePong, 0, 8, 0), w.pong)
 		w.hasPong = false
 	}
-	if len(w.control) > 0 {
-		b = append(b, w.control...)
-		if w.control = w.control[:0]; cap(w.control) > maxChunk {
-			w.control = nil
-		}
+	if received := max(w.received, w.wire.l.received.Load()); received > w.told.Load() {
+		b = binary.BigEndian.AppendUint64(appendHeader(b, typeAck, 0, 8, 0), received)
+		w.told.Store(received)
+	}
+	w.tellNow = false
+	return b
+}
+
+// takeControlLocked is called before each turn, so that OPENED precedes the
+// first DATA of its flow.
+func (w *writer) takeControlLocked(b []byte) []byte {
+	if len(w.control) == 0 {
+		return b
+	}
+	b = append(b, w.control...)
+	if w.control = w.control[:0]; cap(w.control) > maxChunk {
+		w.control = nil
+	}
+	for _, f := range w.owners {
+		f.sched.mark = w.base + uint64(len(b))
+	}
+	clear(w.owners)
+	if w.owners = w.owners[:0]; cap(w.owners) > 1024 {
+		w.owners = nil
 	}
 	return b
 }
@@ -249,13 +432,17 @@ func (w *writer) popLocked() (f *Flow, urgent bool) {
 	return w.urgent.pop(), true
 }
 
-// putLocked ends a turn: the flow lines up again if there is more of it.
-func (w *writer) putLocked(f *Flow, more, urgent bool) {
+// putLocked ends a turn: the flow lines up again if there is more of it, for
+// another lane if that suits it better.
+func (w *writer) putLocked(f *Flow, l *lane, more, urgent bool) {
 	s := &f.sched
 	more = more || s.again
 	s.turn, s.again, s.queued = false, false, more
 	switch {
 	case !more:
+	case !urgent && s.mark > w.out.acked && l.t.choose(l, f, false) != l:
+		s.queued = true
+		w.leaving.push(f)
 	case urgent:
 		w.urgent.push(f)
 	default:

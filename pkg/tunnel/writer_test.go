@@ -3,6 +3,7 @@ package tunnel
 import (
 	"bytes"
 	"testing"
+	"time"
 )
 
 // quietTunnel has no goroutines: a test calls its writer itself.
@@ -12,9 +13,20 @@ func quietTunnel(t *testing.T) *Tunnel {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tun := &Tunnel{cfg: cfg, meter: meter{budget: cfg.Budget}, flows: map[uint32]*Flow{}, watched: map[*Flow]struct{}{}}
-	tun.w.init(nil)
+	tun := newTunnel(cfg, true, tunnelID{}, "")
+	l := tun.allLanes()[0]
+	if _, err := l.w.begin(&tun.meter, &wire{l: l}, 0, 0); err != nil {
+		t.Fatal(err)
+	}
 	return tun
+}
+
+// collect is the next write, which the peer confirms.
+func collect(tun *Tunnel) []byte {
+	w := &tun.allLanes()[0].w
+	b, _ := w.collect(w.wire, &tun.meter, nil)
+	w.acked(&tun.meter, w.out.end, time.Now())
+	return b
 }
 
 // openFlow is a flow that has credit.
@@ -49,15 +61,14 @@ func TestOpenedPrecedesData(t *testing.T) {
 	a.mu.Lock() // holds the writer in a's turn
 	batch := make(chan []byte)
 	go func() {
-		out, _ := tun.w.collect(&tun.meter, nil)
-		batch <- out
+		batch <- collect(tun)
 	}()
 	waitFor(t, func() bool {
-		tun.w.mu.Lock()
-		defer tun.w.mu.Unlock()
+		a.lane.w.mu.Lock()
+		defer a.lane.w.mu.Unlock()
 		return a.sched.turn
 	})
-	tun.w.send(func(out []byte) []byte { return appendOpened(out, b.id, 1) })
+	b.lane.w.send(b, func(out []byte) []byte { return appendOpened(out, b.id, 1) })
 	_, _ = b.Write([]byte("b"))
 	a.mu.Unlock()
 	got := frames(t, <-batch)
@@ -78,8 +89,7 @@ func TestBulkIsNotStarved(t *testing.T) {
 	}
 	waited, bulkTurns := 0, 0
 	for bulkTurns < sendQueue/maxChunk {
-		b, _ := tun.w.collect(&tun.meter, nil)
-		for _, h := range frames(t, b) {
+		for _, h := range frames(t, collect(tun)) {
 			if h.flow == 1 {
 				waited = 0
 				bulkTurns++
@@ -108,7 +118,7 @@ func TestFullQueueOfDatagramsDrops(t *testing.T) {
 
 func TestAdapt(t *testing.T) {
 	tun := quietTunnel(t)
-	w := &tun.w
+	w := &tun.allLanes()[0].w
 	for range 10 {
 		w.adapt(w.limit, 2*slowWrite)
 	}

@@ -1,0 +1,89 @@
+package tunnel
+
+import "encoding/binary"
+
+// outbox keeps what a lane has sent until the peer has it, to send it again
+// over the lane's next connection. Offsets count the bytes of a lane's
+// lasting frames from its beginning. Guarded by writer.mu.
+type outbox struct {
+	kept  queue  // bytes [acked, end)
+	acked uint64 // the peer has everything before
+	next  uint64 // what the connection is sent next; below end after a break
+	end   uint64
+}
+
+// inFlight is how much the peer is not known to have.
+func (o *outbox) inFlight() int { return int(o.end - o.acked) }
+
+// add appends what is being sent now; nothing may wait to be sent again.
+func (o *outbox) add(m *meter, b []byte) {
+	o.kept.append(m, b)
+	o.end += uint64(len(b))
+	o.next = o.end
+}
+
+// ack drops what the peer has, and says whether it can have that.
+func (o *outbox) ack(m *meter, received uint64) bool {
+	if received < o.acked || received > o.next {
+		return false
+	}
+	o.drop(m, received)
+	return true
+}
+
+// rewind begins a new connection to a peer that has received so much.
+func (o *outbox) rewind(m *meter, received uint64) bool {
+	if received < o.acked || received > o.end {
+		return false
+	}
+	o.drop(m, received)
+	o.next = received
+	return true
+}
+
+func (o *outbox) drop(m *meter, upTo uint64) {
+	for o.acked < upTo {
+		c := o.kept.head
+		n := min(uint64(c.w-c.r), upTo-o.acked)
+		o.kept.advance(m, int(n))
+		o.acked += n
+	}
+}
+
+// again appends frames that have to be sent again, whole ones, since others
+// may be put between them: at least one, and no more than fit in n bytes.
+func (o *outbox) again(b []byte, n int) []byte {
+	for begin := len(b); o.next < o.end; {
+		var head [headerSize]byte
+		o.copy(head[:0], o.next, headerSize)
+		size := headerSize + int(binary.BigEndian.Uint16(head[2:]))
+		if len(b) > begin && len(b)-begin+size > n {
+			break
+		}
+		b = o.copy(b, o.next, size)
+		o.next += uint64(size)
+	}
+	return b
+}
+
+// copy appends n bytes, which there are, from an offset on.
+func (o *outbox) copy(b []byte, from uint64, n int) []byte {
+	skip := int(from - o.acked)
+	for c := o.kept.head; c != nil && n > 0; c = c.next {
+		size := c.w - c.r
+		if skip >= size {
+			skip -= size
+			continue
+		}
+		take := min(size-skip, n)
+		b = append(b, c.buf[c.r+skip:c.r+skip+take]...)
+		n -= take
+		skip = 0
+	}
+	return b
+}
+
+func (o *outbox) free(m *meter) {
+	o.kept.free(m)
+	o.acked, o.next = o.end, o.end
+}

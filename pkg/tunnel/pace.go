@@ -1,0 +1,55 @@
+package tunnel
+
+import "time"
+
+// pace bounds what is in flight on a lane, so that it is kept busy and not
+// much more: what stands in a queue on the way delays all that comes after,
+// and has to be kept until it is confirmed. It grows while all that is in
+// flight is confirmed within about a round trip, and shrinks when that takes
+// several. Guarded by writer.mu.
+type pace struct {
+	window  int  // bytes
+	ceiling int  // of window
+	limited bool // it has held something up since the last sample
+
+	mark   uint64 // the sample: confirmed when the peer has this much
+	begun  time.Time
+	lowest time.Duration // of all samples on this connection
+}
+
+func newPace(b *Budget) pace {
+	return pace{window: minFlight, ceiling: int(min(max(b.limit/4, minFlight), maxFlight))}
+}
+
+// restart is for a new connection, which may take another way.
+func (p *pace) restart() { p.mark, p.lowest = 0, 0 }
+
+// sent begins a sample if none is under way, and so much is in flight that it
+// will be confirmed without delay.
+func (p *pace) sent(end uint64, flight int, now time.Time) {
+	if p.mark == 0 && flight >= ackEvery {
+		p.mark, p.begun = end, now
+	}
+}
+
+// acked ends the sample if it is confirmed.
+func (p *pace) acked(upTo uint64, now time.Time) {
+	if p.mark == 0 || upTo < p.mark {
+		return
+	}
+	took := max(now.Sub(p.begun), 1)
+	if p.lowest == 0 || took < p.lowest {
+		p.lowest = took
+	}
+	switch {
+	case p.limited && took <= 2*p.lowest+paceSlack:
+		p.window = min(2*p.window, p.ceiling)
+	case took > 4*p.lowest+4*paceSlack:
+		p.window = max(p.window/4*3, minFlight)
+	}
+	p.mark, p.limited = 0, false
+}
+
+// paceSlack is what a busy machine adds to a round trip without a queue on
+// the way.
+const paceSlack = 10 * time.Millisecond
