@@ -22,7 +22,7 @@ CLUSTER := ./test/cluster/... ./test/rig/... ./test/e2e/... ./test/demo/...
 CLUSTER := $(foreach p,$(CLUSTER),$(if $(wildcard $(p:/...=/*.go) $(p:/...=/*/*.go)),$(p)))
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test unit e2e e2e-existing lint fmt image dist bench cluster-up cluster-down version clean
+.PHONY: help build demo test unit fuzz e2e e2e-existing lint fmt image dist bench cluster-up cluster-down version clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,11 +33,18 @@ build: ## build bin/kubectl-tele and bin/tele-agent
 demo: build ## show the main job on a cluster of its own (Linux, root)
 	$(GO) run ./test/demo
 
-test: lint unit e2e ## run all checks and tests (Linux, root)
+test: lint unit fuzz e2e ## run all checks and tests (Linux, root)
 
 unit: ## run the tests that need no cluster and no root
 	$(GO) test -race -timeout 20m $(RACE)
 	$(GO) test -timeout 30m $$($(GO) list ./... | grep -vxF "$$($(GO) list $(RACE) $(CLUSTER))")
+
+# What fuzzers of the wire formats run for, each.
+FUZZTIME ?= 20s
+
+fuzz: ## look for what the parsers of the wire formats do not stand
+	@for f in tunnel/FuzzPeer tunnel/FuzzFrame tunnel/FuzzHello portforward/FuzzConnRead; do \
+		echo "$$f for $(FUZZTIME)"; $(GO) test -run '^$$' -fuzz "^$${f#*/}$$" -fuzztime $(FUZZTIME) ./pkg/$${f%/*} || exit 1; done
 
 e2e: build ## run the tests on a real cluster, which they boot (Linux, root)
 	$(GO) test -count=1 -p 1 -timeout 60m $(CLUSTER)
