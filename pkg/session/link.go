@@ -56,13 +56,15 @@ func newLink(pod string, dial func(context.Context) (net.Conn, error), cfg tunne
 }
 
 // final is why an agent that was not reached cannot come back: its pod is
-// gone, it does not accept our key, or the user may not reach it. nil if it may.
+// gone, or it does not accept our key. nil if it may. That the user may not
+// reach it is no reason: an API server that has just been started forbids
+// everything for a moment.
 func (l *link) final(ctx context.Context, err error) error {
 	status := rootStatus(err)
 	switch {
 	// A kubelet that has just been started does not know its pods: that is
 	// also a 404, but not about a pod.
-	case apierrors.IsNotFound(status) && kindOf(status) == "pods", apierrors.IsForbidden(status),
+	case apierrors.IsNotFound(status) && kindOf(status) == "pods",
 		errors.Is(err, tunnel.ErrUnauthenticated), errors.Is(err, tunnel.ErrVersion):
 		return err
 	case l.gone != nil:

@@ -24,7 +24,7 @@ func (c *Cluster) dialAgent(ctx context.Context, pod string, port uint16) (net.C
 		return c.execAgent(pod, port)
 	}
 	conn, err := c.forward.Dial(ctx, c.namespace, pod, port)
-	if !apierrors.IsForbidden(rootStatus(err)) || !c.mayExec(ctx) {
+	if !apierrors.IsForbidden(rootStatus(err)) || !c.mayOnlyExec(ctx) {
 		return conn, err
 	}
 	c.log.Info("port-forward is forbidden, exec takes its place")
@@ -39,18 +39,20 @@ func (c *Cluster) execAgent(pod string, port uint16) (net.Conn, error) {
 	})
 }
 
-func (c *Cluster) mayExec(ctx context.Context) bool {
+// mayOnlyExec asks for both rights at once, as an API server that has just been
+// started forbids everything for a moment.
+func (c *Cluster) mayOnlyExec(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, execCheckLimit)
 	defer cancel()
-	missing, err := access.Check(ctx, c.client.AuthorizationV1(), c.namespace, []access.Right{access.Exec()})
-	return err == nil && len(missing) == 0
+	missing, err := access.Check(ctx, c.client.AuthorizationV1(), c.namespace, []access.Right{access.PortForward(), access.Exec()})
+	return err == nil && slices.Equal(missing, []access.Right{access.PortForward()})
 }
 
 // missing asks which rights a feature lacks. Who may exec does not lack
 // port-forward.
 func (c *Cluster) missing(ctx context.Context, feature access.Feature) ([]access.Right, error) {
 	rights, err := access.Check(ctx, c.client.AuthorizationV1(), c.namespace, access.Needs(feature))
-	if err == nil && slices.Contains(rights, access.PortForward()) && c.mayExec(ctx) {
+	if err == nil && slices.Contains(rights, access.PortForward()) && c.mayOnlyExec(ctx) {
 		rights = slices.DeleteFunc(rights, func(r access.Right) bool { return r == access.PortForward() })
 	}
 	return rights, err
