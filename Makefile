@@ -41,10 +41,13 @@ unit: ## run the tests that need no cluster and no root
 
 # What fuzzers of the wire formats run for, each.
 FUZZTIME ?= 20s
+# How many runs of flows over lanes that break at random are tried.
+SEEDS ?= 10000
 
-fuzz: ## look for what the parsers of the wire formats do not stand
+fuzz: ## look for what parsers of the wire formats and orders of events do not stand
 	@for f in tunnel/FuzzPeer tunnel/FuzzFrame tunnel/FuzzHello portforward/FuzzConnRead; do \
 		echo "$$f for $(FUZZTIME)"; $(GO) test -run '^$$' -fuzz "^$${f#*/}$$" -fuzztime $(FUZZTIME) ./pkg/$${f%/*} || exit 1; done
+	TELE_SEEDS=$(SEEDS) $(GO) test -count=1 -run '^TestProperty$$' ./pkg/tunnel
 
 e2e: build ## run the tests on a real cluster, which they boot (Linux, root)
 	$(GO) test -count=1 -p 1 -timeout 60m $(CLUSTER)

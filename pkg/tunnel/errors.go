@@ -122,6 +122,7 @@ const (
 	goawayVersion         goawayCode = 3
 	goawayOverloaded      goawayCode = 4
 	goawayUnknownTunnel   goawayCode = 5
+	goawayRetired         goawayCode = 6
 )
 
 // peerError is what a GOAWAY means to the one who receives it.
@@ -134,6 +135,8 @@ func (c goawayCode) peerError(message string) error {
 		base = ErrVersion
 	case goawayUnknownTunnel:
 		base = ErrUnknownTunnel
+	case goawayRetired:
+		base = errRetired
 	}
 	return fmt.Errorf("%w: by peer: %q", base, message)
 }
@@ -149,6 +152,8 @@ func codeOf(err error) goawayCode {
 		return goawayVersion
 	case errors.Is(err, ErrUnknownTunnel):
 		return goawayUnknownTunnel
+	case errors.Is(err, errRetired):
+		return goawayRetired
 	case errors.Is(err, errOverloaded):
 		return goawayOverloaded
 	default:
@@ -160,5 +165,5 @@ var (
 	errOverloaded = errors.New("peer does not read its answers")
 	errDead       = errors.New("no answer from peer")
 	errReplaced   = errors.New("another connection takes over")
-	errRetired    = errors.New("not needed any more")
+	errRetired    = errors.New("lane has retired")
 )

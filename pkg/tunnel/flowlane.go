@@ -12,6 +12,16 @@ func (f *Flow) queueLocked(urgent bool) {
 	}
 }
 
+// sendWindowLocked queues a WINDOW. What comes after may overtake it, so it
+// does not hold the flow on its lane: one that moves bytes both ways would
+// never get away.
+func (f *Flow) sendWindowLocked(consumed, limit uint64) {
+	frame := func(b []byte) []byte { return appendWindow(b, f.id, consumed, limit) }
+	for !f.laneLocked(true).w.send(nil, frame) {
+		f.moveLocked(f.t.allLanes()[0])
+	}
+}
+
 // sendLocked queues a control frame about the flow.
 func (f *Flow) sendLocked(frame func([]byte) []byte) {
 	for !f.laneLocked(true).w.send(f, frame) {
@@ -32,30 +42,26 @@ func (f *Flow) moveLocked(to *lane) {
 	f.sched.mark = 0
 }
 
-// arrive lets flows go on that a lane has let go.
-func (l *flowList) arrive() {
-	for f := l.pop(); f != nil; f = l.pop() {
-		f.arrive()
+// arrive lets flows that a lane has let go go on on the lane that suits each
+// best. The caller holds no lock.
+func arrive(flows []*Flow) {
+	for _, f := range flows {
+		f.mu.Lock()
+		f.queueLocked(false)
+		f.mu.Unlock()
 	}
 }
 
-// arrive goes on on the lane that suits the flow best.
-func (f *Flow) arrive() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.queueLocked(false)
-}
-
 // choose says which lane suits a flow that is on one now. Bulk stays where it
-// is if that is as good as any.
+// is if another would not serve it clearly better.
 func (t *Tunnel) choose(now *lane, f *Flow, urgent bool) *lane {
 	lanes := t.allLanes()
 	if len(lanes) == 1 {
 		return now
 	}
 	var first, best *lane
-	for i := range lanes {
-		l := lanes[i]
+	stays := false
+	for i, l := range lanes {
 		switch {
 		case !l.usable():
 		case first == nil:
@@ -63,19 +69,21 @@ func (t *Tunnel) choose(now *lane, f *Flow, urgent bool) *lane {
 			if urgent {
 				return l
 			}
-		case l == now:
-			return l
-		case best == nil || l.w.flight.Load() < best.w.flight.Load() ||
-			l.w.flight.Load() == best.w.flight.Load() && (int(f.id)/2+i)%2 == 0:
+		case best == nil || l.w.lessLoaded(&best.w, (int(f.id)/2+i)%2 == 0):
 			best = l
+			stays = stays || l == now
+		default:
+			stays = stays || l == now
 		}
 	}
 	switch {
-	case best != nil:
-		return best
-	case first != nil:
-		return first
-	default:
+	case best == nil && first == nil:
 		return now
+	case best == nil:
+		return first
+	case stays && now.w.load.Load() <= best.w.load.Load()+1:
+		return now
+	default:
+		return best
 	}
 }

@@ -152,8 +152,7 @@ func (f *Flow) creditLocked(now bool) {
 		return
 	}
 	f.recvLimit = limit
-	id, consumed := f.id, f.consumed
-	f.sendLocked(func(b []byte) []byte { return appendWindow(b, id, consumed, limit) })
+	f.sendWindowLocked(f.consumed, limit)
 }
 
 // onFin ends what the peer sends.

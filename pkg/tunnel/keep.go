@@ -53,7 +53,7 @@ func (t *Tunnel) keep(l *lane) {
 			}
 			old.Stop()
 		}
-		if t.ctx.Err() != nil || l.retired() {
+		if t.ctx.Err() != nil || l.over.Load() {
 			return
 		}
 		err := t.rejoin(l)
@@ -61,7 +61,12 @@ func (t *Tunnel) keep(l *lane) {
 			backoff, again = redialFirst, 0
 			continue
 		}
-		if t.ctx.Err() != nil || l.w.isClosed() && !l.up.Load() {
+		if errors.Is(err, errRetired) {
+			if err = l.onRetired(); err == nil {
+				return
+			}
+		}
+		if t.ctx.Err() != nil {
 			return
 		}
 		t.cfg.Log.Debug("lane not brought up", "lane", l.number, "err", err)

@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -13,6 +14,7 @@ import (
 //
 //	down --attach--> up --break, silence--> down
 //	                 up --a younger connection--> up
+//	                 up --RETIRE both ways, GOAWAY 6--> over
 //
 // Every frame that lasts (see frameType.lasts) is handled exactly once and in
 // order: both ends count their bytes, tell each other how far they have come,
@@ -27,6 +29,7 @@ type lane struct {
 	resumes        atomic.Int64
 	busy, peerBusy atomic.Bool // more to send than goes on it
 	peerRetired    atomic.Bool // the peer has said its last
+	over           atomic.Bool // both have, and the lane is forgotten
 
 	last *wire // the latest connection; guarded by joining
 
@@ -40,7 +43,7 @@ type lane struct {
 	partial  partial // of a datagram
 	lastPong uint64
 
-	lastPing atomic.Uint64
+	lastPing atomic.Uint64 // set by the writer
 	rtt      atomic.Int64  // nanoseconds, smoothed
 	moved    atomic.Uint64 // bytes both ways on connections that are over
 }
@@ -77,11 +80,11 @@ func (l *lane) attach(conn net.Conn, fr *frameReader, peerReceived uint64) error
 		_ = conn.Close()
 		return err
 	}
-	leaving.arrive()
+	arrive(leaving)
 	return nil
 }
 
-func (l *lane) take(x *wire, peerReceived uint64) (leaving flowList, err error) {
+func (l *lane) take(x *wire, peerReceived uint64) (leaving []*Flow, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if leaving, err = l.w.begin(&l.t.meter, x, l.received.Load(), peerReceived); err != nil {
@@ -178,6 +181,12 @@ func (x *wire) read() {
 			if h.typ.lasts() {
 				x.l.took(headerSize + h.length)
 			}
+		case errors.Is(err, errRetired):
+			if err = x.l.onRetired(); err == nil {
+				x.l.drop(x, errRetired)
+				return
+			}
+			fallthrough
 		case isProtocolError(err):
 			x.l.t.fail(fmt.Errorf("%w: %w", ErrClosed, err))
 			return
@@ -204,8 +213,15 @@ func (l *lane) onAck(received uint64) error {
 	if !ok {
 		return malformed("ACK of %d bytes on lane %d", received, l.number)
 	}
-	leaving.arrive()
+	arrive(leaving)
 	return nil
+}
+
+// nextPing is the value of a PING that is sent now.
+func (l *lane) nextPing() uint64 {
+	value := max(uint64(time.Since(l.t.started)), l.lastPing.Load()+1)
+	l.lastPing.Store(value)
+	return value
 }
 
 func (l *lane) onPong(value uint64) error {

@@ -64,7 +64,10 @@ func (t *Tunnel) adaptLanes(every time.Duration) {
 			all = all && busy
 		}
 		if l.w.retiring.Load() {
-			t.retire(l)
+			l.w.retire()
+		}
+		if !t.client && l.peerRetired.Load() && l.w.hasRetired() {
+			t.endLane(l)
 		}
 	}
 	if !t.client {
@@ -89,28 +92,31 @@ func (t *Tunnel) adaptLanes(every time.Duration) {
 	}
 }
 
-// retire sends RETIRE when nothing is left of what was sent on the lane, and
-// ends the lane when both ends have.
-func (t *Tunnel) retire(l *lane) {
-	l.w.retire()
-	if !l.retired() {
-		return
-	}
-	if x := l.current(); x != nil {
-		if !t.client {
-			return // the laptop ends it, when it knows that we know
-		}
-		l.drop(x, errRetired)
-	}
+// endLane forgets a lane on which both ends have said their last. It is the
+// agent that knows first, when its RETIRE, which follows the laptop's, is
+// confirmed; the laptop learns it from the agent, now or when it comes again.
+func (t *Tunnel) endLane(l *lane) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	lanes := slices.DeleteFunc(slices.Clone(t.allLanes()), func(other *lane) bool { return other == l })
 	t.lanes.Store(&lanes)
-	t.retiredLanes[l.number] = struct{}{}
+	var lastWord []byte
+	if !t.client {
+		t.retiredLanes[l.number] = struct{}{}
+		lastWord = appendGoaway(goawayRetired, errRetired.Error())
+	}
+	t.mu.Unlock()
+	l.over.Store(true)
+	l.stop(lastWord)
 }
 
-// retired says whether both ends have said their last, and know it.
-func (l *lane) retired() bool { return l.peerRetired.Load() && l.w.hasRetired() }
+// onRetired is the agent's word that the lane is over.
+func (l *lane) onRetired() error {
+	if !l.t.client || !l.peerRetired.Load() || !l.w.isClosed() {
+		return malformed("GOAWAY %d on lane %d, which has not retired", goawayRetired, l.number)
+	}
+	l.t.endLane(l)
+	return nil
+}
 
 // onRetire is the peer's last word on a lane: we say ours as soon as we can.
 func (l *lane) onRetire() error {
@@ -146,7 +152,7 @@ func (w *writer) retire() {
 func (w *writer) hasRetired() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.closed && len(w.control) == 0 && w.out.inFlight() == 0 && !w.turning
+	return w.closed && len(w.control) == 0 && w.out.inFlight() == 0
 }
 
 func (w *writer) isClosed() bool {

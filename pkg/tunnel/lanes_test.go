@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,6 +20,7 @@ type office struct {
 	server *Server
 	made   chan *Tunnel
 	wg     sync.WaitGroup
+	link   func(c, s net.Conn) (laptop, agent net.Conn)
 
 	mu    sync.Mutex
 	conns []*frozenConn // the laptop's ends
@@ -32,6 +34,7 @@ func newOffice(t *testing.T) *office {
 		t.Fatal(err)
 	}
 	o := &office{t: t, server: server, made: make(chan *Tunnel, 4)}
+	o.link = func(c, s net.Conn) (net.Conn, net.Conn) { return c, s }
 	t.Cleanup(o.wg.Wait)
 	return o
 }
@@ -44,7 +47,7 @@ func (o *office) dial(context.Context) (net.Conn, error) {
 	if o.away {
 		return nil, errAway
 	}
-	c, s := net.Pipe()
+	c, s := o.link(net.Pipe())
 	conn := newFrozenConn(c)
 	o.conns = append(o.conns, conn)
 	server := o.server
@@ -224,43 +227,60 @@ func TestRotation(t *testing.T) {
 	})
 }
 
-// TestLanesAdapt: more while they are busy, as many as are allowed, and back
-// when there is nothing to do.
+// TestLanesAdapt: more while each carries all it can, as many as are allowed,
+// and back when there is nothing to do, time and again.
 func TestLanesAdapt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		const rate = 2 << 20
 		o := newOffice(t)
+		o.link = func(c, s net.Conn) (net.Conn, net.Conn) { return &slowConn{c, rate}, &slowConn{s, rate} }
 		limit := NewLaneLimit(4)
 		a, b := o.connect(Config{Lanes: limit})
-		var stop []func()
-		for range 8 {
-			f, g := flowPair(t, a, b, "tcp")
-			go func() {
-				buf := make([]byte, 64<<10)
-				for {
-					if _, err := f.Write(buf); err != nil {
-						return
+		burst := func(from, to *Tunnel) (bytes int) {
+			var got atomic.Int64
+			var flows []*Flow
+			for range 8 {
+				f, g := flowPair(t, from, to, "tcp")
+				flows = append(flows, f, g)
+				go func() {
+					buf := make([]byte, 64<<10)
+					for {
+						if _, err := f.Write(buf); err != nil {
+							return
+						}
 					}
-				}
-			}()
-			go func() { // 1 MB/s
-				buf := make([]byte, 100<<10)
-				for {
-					if _, err := io.ReadFull(g, buf); err != nil {
-						return
+				}()
+				go func() {
+					buf := make([]byte, 64<<10)
+					for {
+						n, err := g.Read(buf)
+						if err != nil {
+							return
+						}
+						got.Add(int64(n))
 					}
-					time.Sleep(100 * time.Millisecond)
-				}
-			}()
-			stop = append(stop, func() { _, _ = f.Reset(), g.Reset() })
+				}()
+			}
+			time.Sleep(10 * time.Second)
+			before := got.Load()
+			time.Sleep(10 * time.Second)
+			bytes = int(got.Load() - before)
+			if n := a.Stats().Lanes; n != 4 {
+				t.Errorf("%d lanes while busy", n)
+			}
+			for _, f := range flows {
+				_ = f.Reset()
+			}
+			return bytes
 		}
-		time.Sleep(20 * time.Second)
-		busy := a.Stats().Lanes
-		for _, s := range stop {
-			s()
-		}
-		time.Sleep(10 * time.Minute)
-		if st := a.Stats(); busy > 4 || st.Lanes != 1 || len(a.allLanes()) != 1 || len(b.allLanes()) != 1 || limit.free.Load() != 3 {
-			t.Errorf("%d lanes while busy, then %+v, %d free", busy, st, limit.free.Load())
+		for _, ends := range [][2]*Tunnel{{a, b}, {b, a}, {a, b}} {
+			if got, want := burst(ends[0], ends[1]), 10*rate*5/2; got < want {
+				t.Errorf("%d bytes in 10 s, not %d: fewer than three lanes' worth", got, want)
+			}
+			time.Sleep(10 * time.Minute)
+			if la, lb, free := len(a.allLanes()), len(b.allLanes()), limit.free.Load(); la != 1 || lb != 1 || free != 3 {
+				t.Errorf("when idle the laptop has %d lanes, the agent %d, %d are free", la, lb, free)
+			}
 		}
 		f, g := flowPair(t, a, b, "tcp")
 		echoes(t, f, g, "over the one that is left")

@@ -22,9 +22,10 @@ func (t *Tunnel) heartbeat() {
 	quiet := 0
 	for n := 0; ; n++ {
 		if n%ticksPerPing == 0 {
-			value := uint64(max(time.Since(t.started), 1))
 			for _, l := range t.allLanes() {
-				l.ping(value)
+				if l.up.Load() {
+					l.w.sendPing()
+				}
 			}
 			t.tick()
 		}
@@ -57,17 +58,9 @@ func (t *Tunnel) heartbeat() {
 	}
 }
 
-// ping asks the peer for a sign of life, and tells it what it was not told.
-func (l *lane) ping(value uint64) {
-	if !l.up.Load() {
-		return
-	}
-	l.lastPing.Store(value)
-	l.w.sendPing(value, l.busy.Load())
-}
-
-// listen looks whether anything has arrived since the last look, and drops a
-// connection that has been silent for limit looks.
+// listen tells the peer what it was not told, looks whether anything has
+// arrived since the last look, and drops a connection that has been silent
+// for limit looks.
 func (l *lane) listen(limit int) (heard bool) {
 	x := l.current()
 	if x == nil {

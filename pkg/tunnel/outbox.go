@@ -10,6 +10,13 @@ type outbox struct {
 	acked uint64 // the peer has everything before
 	next  uint64 // what the connection is sent next; below end after a break
 	end   uint64
+	at    cursor // of next, while that is below end
+}
+
+// cursor is a place in a queue.
+type cursor struct {
+	c *chunk
+	i int // in c.buf
 }
 
 // inFlight is how much the peer is not known to have.
@@ -38,6 +45,9 @@ func (o *outbox) rewind(m *meter, received uint64) bool {
 	}
 	o.drop(m, received)
 	o.next = received
+	if o.next < o.end {
+		o.at = cursor{o.kept.head, o.kept.head.r}
+	}
 	return true
 }
 
@@ -55,32 +65,32 @@ func (o *outbox) drop(m *meter, upTo uint64) {
 func (o *outbox) again(b []byte, n int) []byte {
 	for begin := len(b); o.next < o.end; {
 		var head [headerSize]byte
-		o.copy(head[:0], o.next, headerSize)
+		o.at.copy(head[:0], headerSize)
 		size := headerSize + int(binary.BigEndian.Uint16(head[2:]))
 		if len(b) > begin && len(b)-begin+size > n {
 			break
 		}
-		b = o.copy(b, o.next, size)
+		b, o.at = o.at.copy(b, size)
 		o.next += uint64(size)
 	}
 	return b
 }
 
-// copy appends n bytes, which there are, from an offset on.
-func (o *outbox) copy(b []byte, from uint64, n int) []byte {
-	skip := int(from - o.acked)
-	for c := o.kept.head; c != nil && n > 0; c = c.next {
-		size := c.w - c.r
-		if skip >= size {
-			skip -= size
-			continue
-		}
-		take := min(size-skip, n)
-		b = append(b, c.buf[c.r+skip:c.r+skip+take]...)
+// copy appends n bytes, which there are, and says where they end: never at the
+// end of a chunk that may be gone when there is more to copy.
+func (p cursor) copy(b []byte, n int) ([]byte, cursor) {
+	for n > 0 {
+		take := min(p.c.w-p.i, n)
+		b = append(b, p.c.buf[p.i:p.i+take]...)
 		n -= take
-		skip = 0
+		if p.i += take; p.i < p.c.w {
+			break
+		}
+		if p.c = p.c.next; p.c != nil {
+			p.i = p.c.r
+		}
 	}
-	return b
+	return b, p
 }
 
 func (o *outbox) free(m *meter) {

@@ -8,6 +8,7 @@ import "time"
 // flight is confirmed within about a round trip, and shrinks when that takes
 // several. Guarded by writer.mu.
 type pace struct {
+	budget  *Budget
 	window  int  // bytes
 	ceiling int  // of window
 	limited bool // it has held something up since the last sample
@@ -18,7 +19,16 @@ type pace struct {
 }
 
 func newPace(b *Budget) pace {
-	return pace{window: minFlight, ceiling: int(min(max(b.limit/4, minFlight), maxFlight))}
+	return pace{budget: b, window: minFlight, ceiling: int(min(max(b.limit/4, minFlight), maxFlight))}
+}
+
+// allowed is what may be in flight: little, when memory is what there is
+// little of.
+func (p *pace) allowed() int {
+	if p.budget.tight() {
+		return minFlight
+	}
+	return p.window
 }
 
 // restart is for a new connection, which may take another way.

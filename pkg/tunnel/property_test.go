@@ -242,16 +242,36 @@ func (c *mortalConn) Write(p []byte) (int, error) {
 	return k, err
 }
 
+// changeLanes lets lanes come and retire, now and then.
+func changeLanes(t *Tunnel, rng *rand.Rand, done <-chan struct{}) {
+	for {
+		select {
+		case <-done:
+			return
+		case <-t.Done():
+			return
+		case <-time.After(time.Duration(rng.IntN(100)) * time.Millisecond):
+		}
+		lanes := t.allLanes()
+		if i := rng.IntN(len(lanes) + 1); i == len(lanes) && i < 8 {
+			t.moreLanes(i + 1)
+		} else if i > 0 && i < len(lanes) {
+			lanes[i].w.retiring.Store(true)
+		}
+	}
+}
+
 func runSeed(t *testing.T, seed uint64) error {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	budget := int64(1+rng.IntN(64)) << 20
 	lanes := 1 + rng.IntN(4)
-	server, err := NewServer(Config{Key: testKey, Budget: NewBudget(budget)})
+	const ping = 40 * time.Millisecond // so that lanes come and go quickly
+	server, err := NewServer(Config{Key: testKey, Budget: NewBudget(budget), PingInterval: ping, PingTimeout: 4 * time.Second})
 	if err != nil {
 		return err
 	}
 	net := &wobbly{server: server, seed: seed, tb: t, rng: rand.New(rand.NewPCG(seed, 5)), made: make(chan *Tunnel, 1)}
-	a, err := Dial(t.Context(), net.dial, Config{Key: testKey, Budget: NewBudget(budget), MinLanes: lanes, MaxLanes: lanes})
+	a, err := Dial(t.Context(), net.dial, Config{Key: testKey, Budget: NewBudget(budget), MinLanes: lanes, MaxLanes: lanes, PingInterval: ping, PingTimeout: 4 * time.Second})
 	if err != nil {
 		return err
 	}
@@ -304,6 +324,10 @@ func runSeed(t *testing.T, seed uint64) error {
 		})
 	}
 	done := make(chan struct{})
+	changing := rand.New(rand.NewPCG(seed, 6))
+	var lanesChange sync.WaitGroup
+	lanesChange.Go(func() { changeLanes(a, changing, done) })
+	defer lanesChange.Wait()
 	go func() { wg.Wait(); close(done) }()
 	select {
 	case <-done:

@@ -38,7 +38,7 @@ func (r *Request) Accept() (*Flow, error) {
 		return nil, fmt.Errorf("accept %s: %w", f.target, f.answerErr())
 	}
 	f.state = stateOpen
-	f.setWindow(f.t.cfg.Budget.window(f.t.Stats().Flows))
+	f.setWindow(f.t.cfg.Budget.window(f.t.flowCount()))
 	f.sendLocked(func(b []byte) []byte { return appendOpened(b, f.id, uint32(f.window)) })
 	return f, nil
 }

@@ -128,7 +128,7 @@ func (t *Tunnel) laneFor(number uint32) (*lane, error) {
 	t.mu.Unlock()
 	switch {
 	case retired:
-		return nil, fmt.Errorf("%w: lane %d has retired", ErrClosed, number)
+		return nil, errRetired
 	case full:
 		return nil, fmt.Errorf("%w: it has %d lanes", ErrClosed, maxLanes)
 	}

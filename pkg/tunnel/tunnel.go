@@ -149,6 +149,12 @@ func (t *Tunnel) Stats() Stats {
 	return s
 }
 
+func (t *Tunnel) flowCount() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.flows)
+}
+
 // Close tells the peer, resets all flows and waits, at most a little longer
 // than a second, until nothing of the tunnel runs any more.
 func (t *Tunnel) Close() error {

@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -19,6 +20,8 @@ const (
 	urgentTurns = 8
 	// slowWrite is how long a write may take before the next ones get smaller.
 	slowWrite = 10 * time.Millisecond
+	// balancePause is how long no other flow leaves a lane for balance.
+	balancePause = 50 * time.Millisecond
 	// maxControl is how much of control frames may wait for a lane that does
 	// not take them. Honest peers stay far below it.
 	maxControl = 4 << 20
@@ -39,7 +42,10 @@ const (
 type writer struct {
 	told     atomic.Uint64 // how much of what was received the peer has been told
 	retiring atomic.Bool   // takes no further flows
-	flight   atomic.Int64  // bytes in flight, for those who choose a lane
+	// For those who choose a lane: bytes in flight, and flows in bulk or having
+	// their turn as such.
+	flight atomic.Int64
+	load   atomic.Int32
 
 	mu       sync.Mutex
 	cond     sync.Cond // something to write, or ended
@@ -47,16 +53,16 @@ type writer struct {
 	wire     *wire     // the connection; nil while there is none
 	control  []byte    // encoded frames
 	owners   []*Flow   // flows that control has frames of
-	ping     uint64    // to be sent if not 0
-	busyPing bool      // the PING says that the lane is busy
+	ping     bool      // to be sent
 	pong     uint64    // to be sent if hasPong
 	hasPong  bool
 	received uint64 // to be told if tellNow
 	tellNow  bool
 	urgent   flowList
 	bulk     flowList
-	leaving  flowList // flows that go on elsewhere once the peer has all of them
-	turns    int      // of urgent flows in a row while bulk waited
+	leaving  flowList  // flows that go on elsewhere once the peer has all of them
+	balanced time.Time // when one last left for a lane with less load
+	turns    int       // of urgent flows in a row while bulk waited
 	out      outbox
 	base     uint64 // offset of the write that is being built
 	pace     pace
@@ -92,7 +98,7 @@ func (w *writer) init(b *Budget) {
 // begin gives the lane a connection to a peer that has handled so many bytes;
 // the peer knows that we have handled received. It returns the flows that may
 // now go on elsewhere.
-func (w *writer) begin(m *meter, x *wire, received, peerReceived uint64) (gone flowList, err error) {
+func (w *writer) begin(m *meter, x *wire, received, peerReceived uint64) (gone []*Flow, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.stopped {
@@ -103,7 +109,7 @@ func (w *writer) begin(m *meter, x *wire, received, peerReceived uint64) (gone f
 	}
 	w.flight.Store(int64(w.out.inFlight()))
 	w.wire, w.limit = x, writeFull
-	w.ping, w.hasPong, w.tellNow = 0, false, false
+	w.ping, w.hasPong, w.tellNow = false, false, false
 	w.told.Store(received)
 	w.pace.restart()
 	return w.letGoLocked(), nil
@@ -151,13 +157,24 @@ func (w *writer) schedule(f *Flow, urgent bool) bool {
 		return false
 	}
 	s.queued = true
-	if urgent {
-		w.urgent.push(f)
-	} else {
-		w.bulk.push(f)
-	}
+	w.lineUpLocked(f, urgent, w.retiring.Load())
 	w.wakeLocked()
 	return true
+}
+
+// lineUpLocked puts a flow into the list it waits in. away: it should go on on
+// another lane, as soon as the peer has all that this one was given of it.
+func (w *writer) lineUpLocked(f *Flow, urgent, away bool) {
+	switch {
+	case away && f.sched.mark > w.out.acked:
+		w.leaving.push(f)
+		w.ping = true // with the answer comes the peer's word
+	case urgent:
+		w.urgent.push(f)
+	default:
+		w.bulk.push(f)
+		w.load.Add(1)
+	}
 }
 
 // movable says whether a flow may go on on another lane: the peer has all
@@ -177,9 +194,9 @@ func (w *writer) send(f *Flow, frame func([]byte) []byte) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
-	case w.stopped:
 	case w.closed:
 		return false
+	case w.stopped:
 	case len(w.control) > maxControl:
 		w.overloaded = true
 	default:
@@ -195,7 +212,7 @@ func (w *writer) send(f *Flow, frame func([]byte) []byte) bool {
 
 // acked takes the peer's word for what it has, and returns the flows that may
 // now go on elsewhere. ok: the peer can have that much.
-func (w *writer) acked(m *meter, received uint64, now time.Time) (gone flowList, ok bool) {
+func (w *writer) acked(m *meter, received uint64, now time.Time) (gone []*Flow, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.out.ack(m, received) {
@@ -207,13 +224,14 @@ func (w *writer) acked(m *meter, received uint64, now time.Time) (gone flowList,
 	return w.letGoLocked(), true
 }
 
-// letGoLocked takes out the flows of which the peer has everything.
-func (w *writer) letGoLocked() (gone flowList) {
+// letGoLocked takes out the flows of which the peer has everything. They are
+// in no list any more: from now on anybody may give them a turn elsewhere.
+func (w *writer) letGoLocked() (gone []*Flow) {
 	var stay flowList
 	for f := w.leaving.pop(); f != nil; f = w.leaving.pop() {
 		if f.sched.mark <= w.out.acked {
 			f.sched.queued, f.sched.again = false, false
-			gone.push(f)
+			gone = append(gone, f)
 		} else {
 			stay.push(f)
 		}
@@ -238,11 +256,12 @@ func (w *writer) isOverloaded() bool {
 	return w.overloaded
 }
 
-// sendPing asks the peer for a sign of life; an unsent one is replaced.
-func (w *writer) sendPing(value uint64, busy bool) {
+// sendPing asks the peer for a sign of life, and so for its word on what it
+// has.
+func (w *writer) sendPing() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.ping, w.busyPing = value, busy
+	w.ping = true
 	w.wakeLocked()
 }
 
@@ -340,6 +359,9 @@ func (w *writer) collect(x *wire, m *meter, b []byte) (_ []byte, last bool) {
 		if len(b) > before && f.sched.mark != pending {
 			f.sched.mark = w.base + uint64(len(b))
 		}
+		if !urgent {
+			w.load.Add(-1)
+		}
 		w.putLocked(f, x.l, more, urgent && len(b)-before <= smallTurn)
 	}
 	if w.stopped {
@@ -355,7 +377,7 @@ func (w *writer) collect(x *wire, m *meter, b []byte) (_ []byte, last bool) {
 
 // roomLocked says whether more than n bytes beyond the outbox may be in flight.
 func (w *writer) roomLocked(n int) bool {
-	room := w.out.inFlight()+n < w.pace.window
+	room := w.out.inFlight()+n < w.pace.allowed()
 	if !room {
 		w.pace.limited = true
 	}
@@ -364,7 +386,7 @@ func (w *writer) roomLocked(n int) bool {
 
 func (w *writer) idleLocked(x *wire) bool {
 	switch {
-	case w.stopped, w.wire != x, w.ping != 0, w.hasPong, w.tellNow, w.out.next < w.out.end:
+	case w.stopped, w.wire != x, w.ping, w.hasPong, w.tellNow, w.out.next < w.out.end:
 		return false
 	case len(w.control) == 0 && w.urgent.head == nil && w.bulk.head == nil:
 		return true
@@ -376,13 +398,13 @@ func (w *writer) idleLocked(x *wire) bool {
 // takeSignsLocked takes the frames that do not last: the next connection
 // would have its own.
 func (w *writer) takeSignsLocked(b []byte) []byte {
-	if w.ping != 0 {
+	if w.ping {
 		flags := uint8(0)
-		if w.busyPing {
+		if w.wire.l.busy.Load() {
 			flags = flagBusy
 		}
-		b = binary.BigEndian.AppendUint64(appendHeader(b, typePing, flags, 8, 0), w.ping)
-		w.ping = 0
+		b = binary.BigEndian.AppendUint64(appendHeader(b, typePing, flags, 8, 0), w.wire.l.nextPing())
+		w.ping = false
 	}
 	if w.hasPong {
 		b = binary.BigEndian.AppendUint64(appendHeader(b, typePong, 0, 8, 0), w.pong)
@@ -438,16 +460,34 @@ func (w *writer) putLocked(f *Flow, l *lane, more, urgent bool) {
 	s := &f.sched
 	more = more || s.again
 	s.turn, s.again, s.queued = false, false, more
-	switch {
-	case !more:
-	case !urgent && s.mark > w.out.acked && l.t.choose(l, f, false) != l:
-		s.queued = true
-		w.leaving.push(f)
-	case urgent:
-		w.urgent.push(f)
-	default:
-		w.bulk.push(f)
+	if more {
+		w.lineUpLocked(f, urgent, w.retiring.Load() || !urgent && w.betterLocked(f, l))
 	}
+}
+
+// betterLocked says whether bulk should go on on another lane. For balance one
+// flow at a time does, so that lanes do not swap all they have.
+func (w *writer) betterLocked(f *Flow, l *lane) bool {
+	if l.t.choose(l, f, false) == l {
+		return false
+	}
+	if l.number == 0 || !l.usable() {
+		return true
+	}
+	now := time.Now()
+	if now.Sub(w.balanced) < balancePause {
+		return false
+	}
+	w.balanced = now
+	return true
+}
+
+// lessLoaded compares lanes for bulk; even decides between equal ones.
+func (w *writer) lessLoaded(than *writer, even bool) bool {
+	order := cmp.Or(
+		cmp.Compare(w.load.Load(), than.load.Load()),
+		cmp.Compare(w.flight.Load(), than.flight.Load()))
+	return order < 0 || order == 0 && even
 }
 
 // flowList is a FIFO through Flow.sched.next.
