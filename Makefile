@@ -40,7 +40,7 @@ unit: ## run the tests that need no cluster and no root
 	$(GO) test -timeout 30m $$($(GO) list ./... | grep -vxF "$$($(GO) list $(RACE) $(CLUSTER))")
 
 # What fuzzers of the wire formats run for, each.
-FUZZTIME ?= 20s
+FUZZTIME ?= $(if $(CI),60s,15s)
 # How many runs of flows over lanes that break at random are tried.
 SEEDS ?= 10000
 
