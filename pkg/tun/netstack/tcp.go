@@ -99,9 +99,6 @@ func (t *tcpDialing) dial(r *tcp.ForwarderRequest) {
 	held := t.pending[id]
 	t.mu.Unlock()
 	conn, flow := t.connect(r, id, held)
-	t.mu.Lock()
-	delete(t.pending, id)
-	t.mu.Unlock()
 	if conn == nil {
 		return
 	}
@@ -129,7 +126,7 @@ func (t *tcpDialing) connect(r *tcp.ForwarderRequest, id stack.TransportEndpoint
 		} else {
 			s.tcpFailed.Add(1)
 		}
-		r.Complete(refused)
+		t.complete(r, refused)
 		switch {
 		case refused:
 		case errors.Is(err, syscall.EHOSTUNREACH):
@@ -141,7 +138,7 @@ func (t *tcpDialing) connect(r *tcp.ForwarderRequest, id stack.TransportEndpoint
 	}
 	wq := new(waiter.Queue)
 	ep, terr := r.CreateEndpoint(wq)
-	r.Complete(false)
+	t.complete(r, false)
 	if terr != nil {
 		// The application has given up in the meantime.
 		s.cfg.Log.Debug("handshake failed", "dst", dst, "err", terr)
@@ -150,6 +147,16 @@ func (t *tcpDialing) connect(r *tcp.ForwarderRequest, id stack.TransportEndpoint
 		return nil, nil
 	}
 	return newTCPConn(wq, ep, id), flow
+}
+
+// complete ends a dial, with RST or without. Whoever gets the answer may send
+// the next SYN at once: it must not be taken for one that comes again.
+func (t *tcpDialing) complete(r *tcp.ForwarderRequest, reset bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	id := r.ID() // Complete forgets it
+	r.Complete(reset)
+	delete(t.pending, id)
 }
 
 func dstOf(id stack.TransportEndpointID) netip.AddrPort {
