@@ -24,6 +24,7 @@ const maxBytes = 1 << 40
 //	/healthz                 200
 //	/big?bytes=N             N bytes of api.Content
 //	/sink                    reads the body, answers its api.Sum
+//	/discard                 reads the body, answers nothing
 //	/ws                      WebSocket echo
 //	/chain                   api.Hop, with the answer of NEXT/chain inside
 //	/call?url=U&method=M&bytes=N&header=K:V   makes that request, answers api.Call
@@ -43,6 +44,9 @@ func newMux(id identity, client *http.Client, sockets *sockets) http.Handler {
 			return
 		}
 		writeJSON(w, http.StatusOK, sum)
+	})
+	mux.HandleFunc("/discard", func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.CopyBuffer(struct{ io.Writer }{io.Discard}, r.Body, make([]byte, 256<<10))
 	})
 	mux.Handle("/ws", sockets)
 	mux.HandleFunc("/chain", func(w http.ResponseWriter, r *http.Request) { serveChain(w, r, id, client) })

@@ -1,8 +1,9 @@
 //go:build linux
 
-// Command bench compares kubectl tele with `kubectl port-forward` to the same
-// pod, in the same run, on the embedded cluster. It prints ratios: the figures
-// themselves say more about the machine than about the programs.
+// Command bench compares the ways to reach one pod, in the same run, on the
+// embedded cluster: kubectl tele, `kubectl port-forward`, and the parts that
+// kubectl tele is made of. Ratios say more than the figures themselves, which
+// are about the machine.
 package main
 
 import (
@@ -13,8 +14,10 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"regexp"
+	"strconv"
+	"strings"
 	"syscall"
-	"text/tabwriter"
 	"time"
 
 	"github.com/kubectl-tele/kubectl-tele/test/rig"
@@ -23,14 +26,35 @@ import (
 // benchLimit covers building Kubernetes once on a slow machine.
 const benchLimit = 90 * time.Minute
 
+type settings struct {
+	bytes    int64
+	rounds   int
+	requests time.Duration
+	rtts     []int
+	rows     *regexp.Regexp
+	ways     *regexp.Regexp
+	ends     bool
+	version  string
+}
+
 func main() {
-	asJSON := flag.Bool("json", false, "print the results as JSON")
-	bytes := flag.Int64("bytes", 1<<30, "size of a bulk transfer")
-	rounds := flag.Int("rounds", 3, "how often each row is measured; the median counts")
+	var s settings
+	flag.Int64Var(&s.bytes, "bytes", 512<<20, "size of a bulk transfer; a quarter of it where there is a round trip")
+	flag.IntVar(&s.rounds, "rounds", 3, "how often each row is measured; the median counts")
+	flag.DurationVar(&s.requests, "for", 3*time.Second, "how long requests are counted")
+	rtts := flag.String("rtt", "0,1,20,80,150", "round trips to add between laptop and API server, in ms")
+	rows := flag.String("rows", "", "measure only rows whose name matches this expression")
+	ways := flag.String("ways", "", "measure only ways whose name matches this expression")
+	flag.BoolVar(&s.ends, "ends", true, "measure memory, CPU and deadlines too")
+	flag.StringVar(&s.version, "version", "development", "what the results call this version")
+	asJSON := flag.String("json", "", "write the results to this file as JSON")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	ctx, cancel := context.WithTimeout(ctx, benchLimit)
-	err := run(ctx, settings{bytes: *bytes, rounds: *rounds}, *asJSON)
+	err := s.parse(*rtts, *rows, *ways)
+	if err == nil {
+		err = run(ctx, s, *asJSON)
+	}
 	cancel()
 	stop()
 	if err != nil {
@@ -39,17 +63,29 @@ func main() {
 	}
 }
 
-type settings struct {
-	bytes  int64
-	rounds int
+func (s *settings) parse(rtts, rows, ways string) (err error) {
+	for text := range strings.SplitSeq(rtts, ",") {
+		rtt, err := strconv.Atoi(strings.TrimSpace(text))
+		if err != nil || rtt < 0 || rtt > 10_000 {
+			return fmt.Errorf("-rtt %q: want milliseconds, such as 0,20,80", rtts)
+		}
+		s.rtts = append(s.rtts, rtt)
+	}
+	if s.rows, err = regexp.Compile(rows); err != nil {
+		return fmt.Errorf("-rows: %w", err)
+	}
+	if s.ways, err = regexp.Compile(ways); err != nil {
+		return fmt.Errorf("-ways: %w", err)
+	}
+	if s.rounds < 1 || s.bytes < 1<<20 || s.requests <= 0 {
+		return errors.New("at least one round, 1 MiB and some time are needed")
+	}
+	return nil
 }
 
-func run(ctx context.Context, s settings, asJSON bool) (err error) {
+func run(ctx context.Context, s settings, asJSON string) (err error) {
 	if os.Geteuid() != 0 {
 		return errors.New("the embedded cluster needs root (network namespaces, containerd): sudo make bench")
-	}
-	if s.rounds < 1 || s.bytes < 1<<20 {
-		return errors.New("at least one round and 1 MiB are needed")
 	}
 	dir, err := os.MkdirTemp("", "tele-bench-")
 	if err != nil {
@@ -65,48 +101,14 @@ func run(ctx context.Context, s settings, asJSON bool) (err error) {
 	if err != nil {
 		return err
 	}
-	if asJSON {
-		encoder := json.NewEncoder(os.Stdout)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(report)
+	if asJSON != "" {
+		text, err := json.MarshalIndent(report, "", "  ")
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(asJSON, append(text, '\n'), 0o600); err != nil {
+			return err
+		}
 	}
-	report.print()
-	return nil
-}
-
-// Report is everything that one run measured.
-type Report struct {
-	Date      time.Time `json:"date"`
-	Rows      []Row     `json:"rows"`
-	Deadlines []Figure  `json:"deadlines"`
-}
-
-// Row is one measurement of both programs.
-type Row struct {
-	Name        string  `json:"name"`
-	Unit        string  `json:"unit"`
-	Tele        float64 `json:"tele"`
-	PortForward float64 `json:"portForward"`
-	// Ratio is how many times better kubectl tele is.
-	Ratio float64 `json:"ratio"`
-}
-
-// Figure is a time that the product promises, and what it took.
-type Figure struct {
-	Name     string  `json:"name"`
-	Promised string  `json:"promised"`
-	Seconds  float64 `json:"seconds"`
-}
-
-func (r Report) print() {
-	w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "\tkubectl tele\tkubectl port-forward\tratio")
-	for _, row := range r.Rows {
-		_, _ = fmt.Fprintf(w, "%s\t%.4g %s\t%.4g %s\t%.2f\n", row.Name, row.Tele, row.Unit, row.PortForward, row.Unit, row.Ratio)
-	}
-	_, _ = fmt.Fprintln(w)
-	for _, f := range r.Deadlines {
-		_, _ = fmt.Fprintf(w, "%s\t%.2f s\tpromised: %s\n", f.Name, f.Seconds, f.Promised)
-	}
-	_ = w.Flush()
+	return report.print(os.Stdout)
 }

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/kubectl-tele/kubectl-tele/test/netsim"
@@ -71,4 +72,20 @@ func (d *Desk) Command(ctx context.Context, user string, argv ...string) *exec.C
 		cmd.Env = append(cmd.Env, "KUBECONFIG="+filepath.Join(d.kubeconfigs, user))
 	}
 	return cmd
+}
+
+// RESTConfig is what a program at the laptop has, for this process: it dials
+// from there. It has no rate limit.
+func (d *Desk) RESTConfig() (*rest.Config, error) {
+	path := d.rig.Cluster.Kubeconfig(d.User)
+	if d.kubeconfigs != "" {
+		path = filepath.Join(d.kubeconfigs, d.User)
+	}
+	config, err := clientcmd.BuildConfigFromFlags("", path)
+	if err != nil {
+		return nil, fmt.Errorf("read the kubeconfig of %s: %w", d.User, err)
+	}
+	config.Dial = d.Dial
+	config.QPS = -1
+	return config, nil
 }

@@ -1,0 +1,174 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os/exec"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/inject"
+	"github.com/kubectl-tele/kubectl-tele/pkg/portforward"
+	"github.com/kubectl-tele/kubectl-tele/pkg/session"
+	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
+	"github.com/kubectl-tele/kubectl-tele/test/apps/manifests"
+	"github.com/kubectl-tele/kubectl-tele/test/rig"
+)
+
+const (
+	appName = "bench"
+	// clientName is the Deployment that asks from inside the cluster.
+	clientName = "bench-client"
+	// readyLimit bounds waiting for something that takes a second.
+	readyLimit  = time.Minute
+	forwardPort = 18080
+)
+
+// stage is one laptop that reaches the one pod in every way.
+type stage struct {
+	settings
+	desk    *rig.Desk
+	say     func(string)
+	pod     corev1.Pod
+	app     string // IP:PORT of the pod
+	forward *portforward.Dialer
+
+	agent  *corev1.Pod // of the session; these are there between up and down
+	tunnel *tunnel.Tunnel
+	stops  []func()
+}
+
+func newStage(ctx context.Context, s settings, desk *rig.Desk, say func(string)) (*stage, error) {
+	pods, err := desk.Rig().Admin.CoreV1().Pods(manifests.Namespace).List(ctx, metav1.ListOptions{LabelSelector: "app=" + appName, FieldSelector: "status.phase=" + string(corev1.PodRunning)})
+	if err != nil {
+		return nil, err
+	}
+	if len(pods.Items) != 1 {
+		return nil, fmt.Errorf("%d pods to measure, not one", len(pods.Items))
+	}
+	config, err := desk.RESTConfig()
+	if err != nil {
+		return nil, err
+	}
+	b := &stage{settings: s, desk: desk, say: say, pod: pods.Items[0]}
+	b.app = net.JoinHostPort(b.pod.Status.PodIP, fmt.Sprint(manifests.AppPort))
+	b.forward, err = portforward.New(config)
+	return b, err
+}
+
+// dialer dials the app one way, whatever the address.
+func (b *stage) dialer(w Way) func(ctx context.Context, network, address string) (net.Conn, error) {
+	return func(ctx context.Context, _, _ string) (net.Conn, error) {
+		switch w {
+		case Tele:
+			return b.desk.Dial(ctx, "tcp", b.app)
+		case PortForward:
+			return b.desk.Dial(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", forwardPort))
+		case Tunnel:
+			return b.tunnel.Open(ctx, tunnel.Target{Network: "tcp", Address: b.app})
+		case Bare, Bare4:
+			return b.forward.Dial(ctx, manifests.Namespace, b.pod.Name, manifests.AppPort)
+		default:
+			return nil, fmt.Errorf("no way %q", w)
+		}
+	}
+}
+
+// up makes all ways ready. Call down in any case.
+func (b *stage) up(ctx context.Context) error {
+	if err := must(b.desk.Tele(ctx, "connect", "--quiet")); err != nil {
+		return err
+	}
+	if err := b.reachable(ctx, Tele); err != nil {
+		return err
+	}
+	status, err := b.status(ctx)
+	if err != nil {
+		return err
+	}
+	if b.agent, err = b.desk.Rig().Admin.CoreV1().Pods(manifests.Namespace).Get(ctx, status.Network.Agent.Pod, metav1.GetOptions{}); err != nil {
+		return err
+	}
+	known, ok := inject.AgentIn(&b.agent.Spec)
+	if !ok {
+		return fmt.Errorf("pod %s has no agent", b.agent.Name)
+	}
+	dial := func(ctx context.Context) (net.Conn, error) {
+		return b.forward.Dial(ctx, manifests.Namespace, b.agent.Name, known.ControlPort)
+	}
+	if b.tunnel, err = tunnel.Dial(ctx, dial, tunnel.Config{Key: known.Key, Session: "bench", MaxLanes: 1}); err != nil {
+		return err
+	}
+	b.stops = append(b.stops, func() { _ = b.tunnel.Close() })
+	return b.portForward(ctx)
+}
+
+// portForward starts kubectl port-forward and returns when it answers.
+func (b *stage) portForward(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	cmd := b.desk.Command(ctx, b.desk.User, "kubectl", "port-forward", "-n", manifests.Namespace, "pod/"+b.pod.Name, fmt.Sprintf("%d:%d", forwardPort, manifests.AppPort))
+	if err := cmd.Start(); err != nil {
+		cancel()
+		return err
+	}
+	b.stops = append(b.stops, func() {
+		cancel()
+		_ = cmd.Wait()
+	})
+	return b.reachable(ctx, PortForward)
+}
+
+// down ends what up has made, but for the session.
+func (b *stage) down() {
+	for _, stop := range b.stops {
+		stop()
+	}
+	b.stops = nil
+}
+
+// reachable polls until the app answers.
+func (b *stage) reachable(ctx context.Context, w Way) error {
+	client := b.client(w, 1, true)
+	err := wait.PollUntilContextTimeout(ctx, 5*time.Millisecond, readyLimit, true, func(ctx context.Context) (bool, error) {
+		return b.ask(ctx, client) == nil, nil
+	})
+	if err != nil {
+		return fmt.Errorf("through %s: %w", w, err)
+	}
+	return nil
+}
+
+// status is that of the session that is connected.
+func (b *stage) status(ctx context.Context) (session.Status, error) {
+	result, err := rig.Run(b.desk.Tele(ctx, "status", "-o", "json"))
+	if err != nil {
+		return session.Status{}, err
+	}
+	var all struct {
+		Sessions []session.Status `json:"sessions"`
+	}
+	if err := json.Unmarshal([]byte(result.Stdout), &all); err != nil {
+		return session.Status{}, fmt.Errorf("read the status: %w", err)
+	}
+	if len(all.Sessions) != 1 || all.Sessions[0].Network == nil {
+		return session.Status{}, errors.New("there is not one session with a network")
+	}
+	return all.Sessions[0], nil
+}
+
+func must(cmd *exec.Cmd) error {
+	result, err := rig.Run(cmd)
+	if err == nil && result.Code != 0 {
+		err = fmt.Errorf("%s: exit code %d\n%s%s", strings.Join(cmd.Args, " "), result.Code, result.Stdout, result.Stderr)
+	}
+	return err
+}
