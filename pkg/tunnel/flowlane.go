@@ -6,15 +6,8 @@ package tunnel
 // bulk on the one of the others that is least loaded.
 
 // queueLocked asks for a turn.
-func (f *Flow) queueLocked(urgent bool) { f.queueReadyLocked(urgent, 0) }
-
-// queueReadyLocked asks for a turn for a caller that flushes what it returns,
-// as it has so many bytes ready.
-func (f *Flow) queueReadyLocked(urgent bool, ready int) *wire {
-	for {
-		if x, ok := f.laneLocked(urgent).w.schedule(f, urgent, ready); ok {
-			return x
-		}
+func (f *Flow) queueLocked(urgent bool) {
+	for !f.laneLocked(urgent).w.schedule(f, urgent) {
 		f.moveLocked(f.t.allLanes()[0])
 	}
 }
@@ -24,21 +17,14 @@ func (f *Flow) queueReadyLocked(urgent bool, ready int) *wire {
 // never get away.
 func (f *Flow) sendWindowLocked(consumed, limit uint64) {
 	frame := func(b []byte) []byte { return appendWindow(b, f.id, consumed, limit) }
-	for {
-		if _, ok := f.laneLocked(true).w.send(nil, frame, 0); ok {
-			return
-		}
+	for !f.laneLocked(true).w.send(nil, frame) {
 		f.moveLocked(f.t.allLanes()[0])
 	}
 }
 
-// sendLocked queues a control frame about the flow. The caller has to flush
-// what it returns.
-func (f *Flow) sendLocked(frame func([]byte) []byte) *wire {
-	for {
-		if x, ok := f.laneLocked(true).w.send(f, frame, 1); ok {
-			return x
-		}
+// sendLocked queues a control frame about the flow.
+func (f *Flow) sendLocked(frame func([]byte) []byte) {
+	for !f.laneLocked(true).w.send(f, frame) {
 		f.moveLocked(f.t.allLanes()[0])
 	}
 }

@@ -10,6 +10,3 @@ import (
 func readReady(_ syscall.RawConn, r io.Reader) func() (*chunk, error) {
 	return func() (*chunk, error) { return readChunk(r) }
 }
-
-// tryRaw: there is no such write here.
-func tryRaw(syscall.Conn) TryWriter { return nil }
