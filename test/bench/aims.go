@@ -5,17 +5,17 @@ package main
 // aims compares what was measured with what it should be. What was not
 // measured is left out.
 func aims(r Report) (list []Aim) {
-	ratio := func(name, row string, rtt int, a, b Way, least float64) {
-		if found, ok := r.row(row, rtt); ok && found.Better(a, b) > 0 {
+	ratio := func(name, row string, a, b Way, least float64) {
+		if found, ok := r.row(row, 0); ok && found.Better(a, b) > 0 {
 			list = append(list, atLeast(name, found.Better(a, b), least))
 		}
 	}
-	ratio("1 download: tunnel alone / bare stream", rowDown, 0, Tunnel, Bare, 0.95)
-	ratio("1 upload: tunnel alone / bare stream", rowUp, 0, Tunnel, Bare, 0.95)
-	ratio("1 download: kubectl tele / port-forward", rowDown, 0, Tele, PortForward, 1.3)
-	ratio("1 upload: kubectl tele / port-forward", rowUp, 0, Tele, PortForward, 1.3)
-	ratio("32 connections of small requests: kubectl tele / port-forward", rowSmallMany, 0, Tele, PortForward, 3)
-	ratio("small request: kubectl tele / port-forward (as speed)", rowSmall, 0, Tele, PortForward, 1)
+	ratio("1 download: tunnel alone / bare stream", rowDown, Tunnel, Bare, 0.95)
+	ratio("1 upload: tunnel alone / bare stream", rowUp, Tunnel, Bare, 0.95)
+	ratio("1 download: kubectl tele / port-forward", rowDown, Tele, PortForward, 1.3)
+	ratio("1 upload: kubectl tele / port-forward", rowUp, Tele, PortForward, 1.3)
+	ratio("32 connections of small requests: kubectl tele / port-forward", rowSmallMany, Tele, PortForward, 3)
+	ratio("small request: kubectl tele / port-forward (as speed)", rowSmall, Tele, PortForward, 1)
 	if small, ok := r.row(rowSmall, 0); ok {
 		if v := small.Better(Bare, Tunnel); v > 0 {
 			list = append(list, atMost("small request's time: tunnel alone / bare stream", v, 1.15, ""))
@@ -24,8 +24,8 @@ func aims(r Report) (list []Aim) {
 			list = append(list, atMost("small request's time: kubectl tele / bare stream", v, 1.6, ""))
 		}
 	}
-	ratio("new connections, 1 at a time: kubectl tele / port-forward", rowNew, 0, Tele, PortForward, 4)
-	ratio("new connections, 32 at a time: kubectl tele / port-forward", rowNewMany, 0, Tele, PortForward, 4)
+	ratio("new connections, 1 at a time: kubectl tele / port-forward", rowNew, Tele, PortForward, 4)
+	ratio("new connections, 32 at a time: kubectl tele / port-forward", rowNewMany, Tele, PortForward, 4)
 	for _, row := range []string{rowDown, rowUp} {
 		slow, ok1 := r.row(row, 80)
 		fast, ok2 := r.row(row, 1)

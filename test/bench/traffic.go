@@ -174,7 +174,8 @@ func (b *stage) duringBulk(ctx context.Context, w Way, q float64) (float64, erro
 	if err != nil {
 		return 0, err
 	}
-	ended := make(chan error, 1)
+	var early error // why the download has ended, once it has
+	ended := make(chan struct{})
 	defer func() {
 		cancel()
 		<-ended
@@ -187,13 +188,13 @@ func (b *stage) duringBulk(ctx context.Context, w Way, q float64) (float64, erro
 		if err == nil {
 			_, err = io.CopyBuffer(struct{ io.Writer }{io.Discard}, reply.Body, make([]byte, 256<<10))
 		}
-		ended <- err
+		early = err
+		close(ended)
 	}()
 	<-started
 	v, err := b.latency(ctx, w, q)
 	select {
-	case early := <-ended:
-		ended <- early
+	case <-ended:
 		err = errors.Join(err, fmt.Errorf("the download ended: %w", early))
 	default:
 	}
