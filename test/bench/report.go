@@ -26,15 +26,14 @@ var Ways = []Way{Tele, PortForward, Tunnel, Bare, Bare4}
 
 // Report is everything that one run measured.
 type Report struct {
-	Date      time.Time `json:"date"`
-	Machine   Machine   `json:"machine"`
-	Bytes     int64     `json:"bytes"`  // of a bulk transfer
-	Rounds    int       `json:"rounds"` // of which the median counts
-	Rows      []Row     `json:"rows"`
-	Ends      []Ends    `json:"ends,omitempty"`
-	Figures   []Figure  `json:"figures,omitempty"`
-	Aims      []Aim     `json:"aims,omitempty"`
-	Kilobytes int       `json:"agentBinaryKB,omitempty"`
+	Date    time.Time `json:"date"`
+	Machine Machine   `json:"machine"`
+	Bytes   int64     `json:"bytes"`  // of a bulk transfer
+	Rounds  int       `json:"rounds"` // of which the median counts
+	Rows    []Row     `json:"rows"`
+	Ends    []Ends    `json:"ends,omitempty"`
+	Figures []Figure  `json:"figures,omitempty"`
+	Aims    []Aim     `json:"aims,omitempty"`
 }
 
 // Machine is where it was measured.
