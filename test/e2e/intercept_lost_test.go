@@ -28,7 +28,7 @@ func sendSignal(t *testing.T, pid int, sig syscall.Signal) {
 func kill(t *testing.T, desk *rig.Desk) loss {
 	t.Helper()
 	pid := sessionOf(t, desk).PID
-	return lose(func() { sendSignal(t, pid, syscall.SIGKILL) })
+	return lose(func() { killProcess(t, pid) })
 }
 
 // lose tells when something was done.
