@@ -6,8 +6,15 @@ package tunnel
 // bulk on the one of the others that is least loaded.
 
 // queueLocked asks for a turn.
-func (f *Flow) queueLocked(urgent bool) {
-	for !f.laneLocked(urgent).w.schedule(f, urgent) {
+func (f *Flow) queueLocked(urgent bool) { f.queueReadyLocked(urgent, 0) }
+
+// queueReadyLocked asks for a turn for a caller that flushes what it returns,
+// as it has so many bytes ready.
+func (f *Flow) queueReadyLocked(urgent bool, ready int) *wire {
+	for {
+		if x, ok := f.laneLocked(urgent).w.schedule(f, urgent, ready); ok {
+			return x
+		}
 		f.moveLocked(f.t.allLanes()[0])
 	}
 }
@@ -17,14 +24,21 @@ func (f *Flow) queueLocked(urgent bool) {
 // never get away.
 func (f *Flow) sendWindowLocked(consumed, limit uint64) {
 	frame := func(b []byte) []byte { return appendWindow(b, f.id, consumed, limit) }
-	for !f.laneLocked(true).w.send(nil, frame) {
+	for {
+		if _, ok := f.laneLocked(true).w.send(nil, frame, 0); ok {
+			return
+		}
 		f.moveLocked(f.t.allLanes()[0])
 	}
 }
 
-// sendLocked queues a control frame about the flow.
-func (f *Flow) sendLocked(frame func([]byte) []byte) {
-	for !f.laneLocked(true).w.send(f, frame) {
+// sendLocked queues a control frame about the flow. The caller has to flush
+// what it returns.
+func (f *Flow) sendLocked(frame func([]byte) []byte) *wire {
+	for {
+		if x, ok := f.laneLocked(true).w.send(f, frame, 1); ok {
+			return x
+		}
 		f.moveLocked(f.t.allLanes()[0])
 	}
 }

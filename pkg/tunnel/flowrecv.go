@@ -15,6 +15,7 @@ type recvSide struct {
 	growAt      uint64 // a sender limited before this offset knows no better yet
 	finReceived bool
 	readClosed  bool
+	sink        *sink // that WriteTo waits with; nil while it does not wait
 }
 
 // setWindow is the credit a flow begins with.
@@ -32,7 +33,7 @@ func (f *Flow) Read(p []byte) (int, error) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := f.waitReadLocked(); err != nil {
+	if err := f.waitReadLocked(nil); err != nil {
 		return 0, err
 	}
 	n := f.recv.read(&f.t.meter, p)
@@ -41,10 +42,15 @@ func (f *Flow) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// waitReadLocked returns nil when there are bytes.
-func (f *Flow) waitReadLocked() error {
+// waitReadLocked returns nil when there are bytes. Meanwhile s, if there is
+// one, may get them; it is in use no more when this returns.
+func (f *Flow) waitReadLocked(s *sink) error {
 	for {
 		switch {
+		case s != nil && s.busy:
+			s.wanted = true
+		case s != nil && s.err != nil:
+			return s.err
 		case f.closed:
 			return errFlowClosed
 		case f.readBy.passed:
@@ -107,15 +113,31 @@ func (f *Flow) onData(offset uint64, p []byte, limited bool) error {
 	case f.readClosed:
 		f.consumed = end
 	default:
-		f.recv.append(&f.t.meter, p)
-		f.canRead.Broadcast()
+		f.arriveLocked(p)
 	}
-	if limited && end >= f.growAt && f.growLocked() {
-		f.creditLocked(true)
-	} else if f.readClosed {
-		f.creditLocked(false)
+	if f.state == stateOver {
+		return nil
 	}
+	grown := limited && end >= f.growAt && f.growLocked()
+	f.creditLocked(grown)
 	return nil
+}
+
+// arriveLocked hands bytes to whoever waits for them, or queues them.
+func (f *Flow) arriveLocked(p []byte) {
+	n := f.offerLocked(p)
+	switch rest := p[n:]; {
+	case f.state == stateOver:
+	case f.readClosed: // meanwhile, and so consumed
+	case f.closed && len(rest) > 0:
+		f.resetLocked(errFlowClosed)
+	default:
+		f.consumed += uint64(n)
+		if len(rest) > 0 {
+			f.recv.append(&f.t.meter, rest)
+			f.canRead.Broadcast()
+		}
+	}
 }
 
 // growLocked doubles the credit of a flow whose sender waits for it, unless

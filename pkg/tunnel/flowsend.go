@@ -30,23 +30,27 @@ func (f *Flow) Write(p []byte) (int, error) {
 	if f.datagram {
 		return f.writePacket(p)
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	total := 0
 	for {
-		room, err := f.waitRoomLocked()
-		if err != nil || len(p) == 0 {
+		n, x, err := f.queueSome(p[total:])
+		x.flush()
+		if total += n; err != nil || total == len(p) {
 			return total, err
 		}
-		n := min(room, len(p))
-		f.send.append(&f.t.meter, p[:n])
-		p = p[n:]
-		total += n
-		f.scheduleLocked()
-		if len(p) == 0 {
-			return total, nil
-		}
 	}
+}
+
+// queueSome queues what there is room for.
+func (f *Flow) queueSome(p []byte) (n int, x *wire, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	room, err := f.waitRoomLocked()
+	if err != nil || len(p) == 0 {
+		return 0, nil, err
+	}
+	n = min(room, len(p))
+	f.send.append(&f.t.meter, p[:n])
+	return n, f.scheduleLocked(), nil
 }
 
 // waitRoomLocked waits until the queue takes bytes, and says how many.
@@ -68,13 +72,14 @@ func (f *Flow) waitRoomLocked() (int, error) {
 	}
 }
 
-// scheduleLocked asks for a turn if there is credit for it.
-func (f *Flow) scheduleLocked() {
+// scheduleLocked asks for a turn if there is credit for it. The caller has to
+// flush what it returns.
+func (f *Flow) scheduleLocked() *wire {
 	if f.sent == f.sendLimit {
 		f.starved = true
-		return
+		return nil
 	}
-	f.queueLocked(f.sent+uint64(f.send.n) <= youngFlow || f.send.n <= smallTurn)
+	return f.queueReadyLocked(f.sent+uint64(f.send.n) <= youngFlow || f.send.n <= smallTurn, f.send.n)
 }
 
 func (f *Flow) writeErrLocked() error {
@@ -116,11 +121,12 @@ func (f *Flow) finLocked() {
 	}
 }
 
-// fill is the flow's turn: it appends at most one DATA, or what ends the
-// flow, to b. more: it has something for another turn.
-func (f *Flow) fill(m *meter, b []byte) (_ []byte, more bool) {
+// fill is the flow's turn: it appends at most one DATA, which with its header
+// fits in room, or what ends the flow, to b. more: it has something for
+// another turn.
+func (f *Flow) fill(m *meter, b []byte, room int) (_ []byte, more bool) {
 	f.mu.Lock()
-	b, more = f.fillLocked(m, b)
+	b, more = f.fillLocked(m, b, room)
 	over := f.gone
 	f.mu.Unlock()
 	if over {
@@ -129,14 +135,14 @@ func (f *Flow) fill(m *meter, b []byte) (_ []byte, more bool) {
 	return b, more
 }
 
-func (f *Flow) fillLocked(m *meter, b []byte) (_ []byte, more bool) {
+func (f *Flow) fillLocked(m *meter, b []byte, room int) (_ []byte, more bool) {
 	if f.gone {
 		return b, false
 	}
 	if f.datagram && !f.resetQueued {
 		return f.fillPacketLocked(m, b)
 	}
-	if n := min(uint64(f.send.n), f.sendLimit-f.sent, maxChunk); n > 0 {
+	if n := min(uint64(f.send.n), f.sendLimit-f.sent, maxChunk, uint64(room-dataHeader)); n > 0 {
 		flags := uint8(0)
 		if f.starved || (f.sent+n == f.sendLimit && f.send.n > int(n)) {
 			flags, f.starved = flagLimited, false

@@ -11,9 +11,13 @@ import (
 const (
 	helloBuffer = 4 << 10
 	readBuffer  = 128 << 10
-	// writeFull is the length at which a write takes no further frame: four
-	// full frames make one write.
-	writeFull = 3*(dataHeader+maxChunk) + 1
+	// writeFull is the length of a write in bulk, exactly, as far as there is
+	// enough: the runtime and the kubelet pass on 32 KiB at a time, and what
+	// is a little more costs them another turn.
+	writeFull = 128 << 10
+	// maxBatch is the largest buffer that is kept for writes: control frames
+	// and datagrams may exceed writeFull.
+	maxBatch = 2 * writeFull
 )
 
 // frameReader cuts what arrives on a lane into frames.

@@ -64,6 +64,7 @@ type wire struct {
 	gone  chan struct{} // closed when it no longer carries the lane
 	wg    sync.WaitGroup
 	sent  atomic.Uint64
+	batch []byte // what is written next; whoever writes
 
 	// The heartbeat's.
 	seen  uint64 // bytes received at its last look
@@ -124,7 +125,7 @@ func (l *lane) drop(x *wire, why error) {
 	}
 }
 
-// release ends the connection there is, waits until its reader has stopped,
+// release ends the connection there is, waits until nobody uses it any more,
 // and says how much has been handled. The caller holds joining.
 func (l *lane) release() uint64 {
 	if x := l.current(); x != nil {

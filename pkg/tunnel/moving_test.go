@@ -179,7 +179,7 @@ func TestChattyFlowLeaves(t *testing.T) {
 		f.mu.Lock()
 		f.moveLocked(a.allLanes()[1])
 		f.send.append(&a.meter, []byte("chatter"))
-		f.lane.w.schedule(f, true)
+		f.lane.w.schedule(f, true, 0)
 		f.mu.Unlock()
 		go func() { _, _ = io.Copy(io.Discard, g) }()
 		a.allLanes()[1].w.retiring.Store(true)
@@ -228,4 +228,32 @@ func TestLittleInFlightWhenTight(t *testing.T) {
 	if n := w.out.inFlight(); n < maxFlight {
 		t.Errorf("%d bytes in flight with memory", n)
 	}
+}
+
+// TestNextConnectionWaitsForFlush: what somebody is about to write to a
+// connection in place of its writer is neither lost nor overtaken when the
+// next connection comes first.
+func TestNextConnectionWaitsForFlush(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := newOffice(t).far(20 * time.Millisecond).connect(Config{MaxLanes: 1})
+		f, g := flowPair(t, a, b, "tcp")
+		time.Sleep(1500 * time.Millisecond) // the writer has nothing to do
+		f.mu.Lock()
+		f.send.append(&a.meter, []byte("x"))
+		x := f.scheduleLocked()
+		f.mu.Unlock()
+		if x == nil {
+			t.Fatal("nothing to flush")
+		}
+		x.l.drop(x, errReplaced)
+		time.Sleep(2 * time.Second)
+		if x.l.up.Load() {
+			t.Error("the lane has another connection before the write is over")
+		}
+		x.flush()
+		got := make([]byte, 2)
+		if n, err := g.Read(got); err != nil || string(got[:n]) != "x" {
+			t.Errorf("%q, %v", got[:n], err)
+		}
+	})
 }

@@ -121,7 +121,7 @@ func (t *Tunnel) onOpen(l *lane, id uint32, b []byte) error {
 	}
 	t.mu.Unlock()
 	if full {
-		l.w.send(nil, func(b []byte) []byte { return appendRefused(b, id, Failed, "too many flows") })
+		l.w.send(nil, func(b []byte) []byte { return appendRefused(b, id, Failed, "too many flows") }, 0)
 	}
 	return nil
 }

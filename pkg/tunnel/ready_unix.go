@@ -47,3 +47,48 @@ func readReady(raw syscall.RawConn, _ io.Reader) func() (*chunk, error) {
 		return c, nil
 	}
 }
+
+// rawWriter writes to a non-blocking connection.
+type rawWriter struct {
+	raw   syscall.RawConn
+	p     []byte
+	n     int
+	err   error
+	write func(fd uintptr) bool // writeOnce, made once
+}
+
+// tryRaw is nil for a connection that is closed.
+func tryRaw(c syscall.Conn) TryWriter {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	w := &rawWriter{raw: raw}
+	w.write = w.writeOnce
+	return w
+}
+
+func (w *rawWriter) writeOnce(fd uintptr) bool {
+	for {
+		w.n, w.err = syscall.Write(int(fd), w.p)
+		if !errors.Is(w.err, syscall.EINTR) {
+			return true
+		}
+	}
+}
+
+// TryWrite implements TryWriter.
+func (w *rawWriter) TryWrite(p []byte) (int, error) {
+	w.p, w.n, w.err = p, 0, nil
+	closed := w.raw.Write(w.write)
+	w.p = nil
+	switch {
+	case closed != nil: // or its deadline passed
+		return 0, closed
+	case errors.Is(w.err, syscall.EAGAIN):
+		return 0, nil
+	case w.err != nil:
+		return 0, os.NewSyscallError("write", w.err)
+	}
+	return w.n, nil
+}

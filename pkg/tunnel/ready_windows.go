@@ -10,3 +10,6 @@ import (
 func readReady(_ syscall.RawConn, r io.Reader) func() (*chunk, error) {
 	return func() (*chunk, error) { return readChunk(r) }
 }
+
+// tryRaw: there is no such write here.
+func tryRaw(syscall.Conn) TryWriter { return nil }

@@ -31,7 +31,15 @@ func (r *Request) Context() context.Context {
 // Accept makes the flow. It fails when the opener has given up, the tunnel is
 // dead, or the request was answered before.
 func (r *Request) Accept() (*Flow, error) {
-	f := r.f
+	x, err := r.f.accept()
+	x.flush()
+	if err != nil {
+		return nil, err
+	}
+	return r.f, nil
+}
+
+func (f *Flow) accept() (*wire, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.state != stateOpening {
@@ -39,8 +47,7 @@ func (r *Request) Accept() (*Flow, error) {
 	}
 	f.state = stateOpen
 	f.setWindow(f.t.cfg.Budget.window(f.t.flowCount()))
-	f.sendLocked(func(b []byte) []byte { return appendOpened(b, f.id, uint32(f.window)) })
-	return f, nil
+	return f.sendLocked(func(b []byte) []byte { return appendOpened(b, f.id, uint32(f.window)) }), nil
 }
 
 // Refuse answers no. The message is for the person at the other end and is
@@ -56,8 +63,9 @@ func (r *Request) Refuse(reason Reason, message string) error {
 		reason = Failed
 	}
 	f.overLocked(&RefusedError{Target: f.target, Reason: reason, Message: message})
-	f.sendLocked(func(b []byte) []byte { return appendRefused(b, f.id, reason, message) })
+	x := f.sendLocked(func(b []byte) []byte { return appendRefused(b, f.id, reason, message) })
 	f.mu.Unlock()
+	x.flush()
 	f.t.forget(f)
 	return nil
 }

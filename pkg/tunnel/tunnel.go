@@ -204,7 +204,9 @@ func (t *Tunnel) Open(ctx context.Context, target Target) (*Flow, error) {
 	}
 	f := newFlow(t, target)
 	f.answered = make(chan struct{})
-	if err := t.announce(f); err != nil {
+	x, err := t.announce(f)
+	x.flush()
+	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", target, err)
 	}
 	select {
@@ -221,20 +223,20 @@ func (t *Tunnel) Open(ctx context.Context, target Target) (*Flow, error) {
 
 // announce numbers a flow of ours and queues its OPEN; numbers reach the peer
 // in order.
-func (t *Tunnel) announce(f *Flow) error {
+func (t *Tunnel) announce(f *Flow) (*wire, error) {
 	t.opening.Lock()
 	defer t.opening.Unlock()
 	t.mu.Lock()
 	if t.err != nil {
 		defer t.mu.Unlock()
-		return t.err
+		return nil, t.err
 	}
 	switch {
 	case t.lastID == 0 && t.client:
 		t.lastID = 1
 	case t.lastID >= maxFlowID-2:
 		t.mu.Unlock()
-		return errors.New("tunnel has no flow numbers left")
+		return nil, errors.New("tunnel has no flow numbers left")
 	default:
 		t.lastID += 2
 	}
@@ -245,8 +247,7 @@ func (t *Tunnel) announce(f *Flow) error {
 	t.mu.Unlock()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.sendLocked(func(b []byte) []byte { return appendOpen(b, f.id, uint32(f.window), f.target) })
-	return nil
+	return f.sendLocked(func(b []byte) []byte { return appendOpen(b, f.id, uint32(f.window), f.target) }), nil
 }
 
 // AcceptFlow waits for the peer to open a flow. It never returns an open that

@@ -20,6 +20,10 @@ const (
 	urgentTurns = 8
 	// slowWrite is how long a write may take before the next ones get smaller.
 	slowWrite = 10 * time.Millisecond
+	// eagerSize is what makes a write by itself.
+	eagerSize = 16 << 10
+	// leastTurn is how much of a write has to be left for another turn.
+	leastTurn = 1 << 10
 	// balancePause is how long no other flow leaves a lane for balance.
 	balancePause = 50 * time.Millisecond
 	// maxControl is how much of control frames may wait for a lane that does
@@ -51,6 +55,7 @@ type writer struct {
 	cond     sync.Cond // something to write, or ended
 	waiting  bool      // the connection's writer waits on cond
 	wire     *wire     // the connection; nil while there is none
+	pen      *wire     // the connection that somebody else writes to instead, see claimLocked
 	control  []byte    // encoded frames
 	owners   []*Flow   // flows that control has frames of
 	ping     bool      // to be sent
@@ -73,7 +78,7 @@ type writer struct {
 	abort    *time.Timer
 
 	overloaded bool
-	limit      int // a write of this many bytes takes no further frame; the connection's own
+	limit      int // how long a write gets; whoever writes
 }
 
 // schedState is a flow's place in the writer's lists, guarded by writer.mu.
@@ -136,30 +141,52 @@ func (w *writer) adapt(n int, took time.Duration) {
 	}
 }
 
+// wakeLocked wakes the connection's writer, but not while somebody else writes
+// in its place: so that writer, and with it the lane's next connection, waits
+// for them.
 func (w *writer) wakeLocked() {
-	if w.waiting {
+	if w.waiting && w.pen == nil {
 		w.waiting = false
 		w.cond.Signal()
 	}
 }
 
+// claimLocked lets a goroutine that has something to send write it itself,
+// by wire.flush, rather than wake the lane's writer, if that has nothing to do:
+// a handful of microseconds less for a message on its own. It returns nil while
+// there is more under way, when a write together with others is better, but
+// for so much as makes a write by itself.
+func (w *writer) claimLocked(size int) *wire {
+	switch {
+	case size == 0, w.pen != nil, !w.waiting, w.wire == nil, w.stopped:
+	case w.out.next < w.out.end, len(w.control) > 0, w.urgent.head != nil, w.bulk.head != nil:
+	case w.out.inFlight() > 0 && (size < eagerSize || !w.roomLocked(0)):
+	default:
+		w.pen = w.wire
+		return w.pen
+	}
+	return nil
+}
+
 // schedule gives the flow a turn; false: the lane is closed. The caller may
-// hold Flow.mu.
-func (w *writer) schedule(f *Flow, urgent bool) bool {
+// hold Flow.mu. When x is not nil, the caller has to flush it, without holding
+// any lock. ready is how much a caller who can do that has to send; 0: cannot.
+func (w *writer) schedule(f *Flow, urgent bool, ready int) (x *wire, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s := &f.sched
 	if s.queued {
 		s.again = s.turn
-		return true
+		return nil, true
 	}
 	if w.closed {
-		return false
+		return nil, false
 	}
 	s.queued = true
+	x = w.claimLocked(ready)
 	w.lineUpLocked(f, urgent, w.retiring.Load())
 	w.wakeLocked()
-	return true
+	return x, true
 }
 
 // lineUpLocked puts a flow into the list it waits in. away: it should go on on
@@ -189,17 +216,18 @@ func (w *writer) movable(f *Flow) bool {
 // It goes out before anything of a flow scheduled later. f is the flow that
 // it is about, if any; the caller holds its mu. When the peer has not read its
 // answers for too long, the frame is dropped and the tunnel dies at the next
-// heartbeat. false: the lane is closed.
-func (w *writer) send(f *Flow, frame func([]byte) []byte) bool {
+// heartbeat. false: the lane is closed. For x and ready see schedule.
+func (w *writer) send(f *Flow, frame func([]byte) []byte, ready int) (x *wire, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
 	case w.closed:
-		return false
+		return nil, false
 	case w.stopped:
 	case len(w.control) > maxControl:
 		w.overloaded = true
 	default:
+		x = w.claimLocked(ready)
 		w.control = frame(w.control)
 		if f != nil && f.sched.mark != pending {
 			f.sched.mark = pending
@@ -207,7 +235,7 @@ func (w *writer) send(f *Flow, frame func([]byte) []byte) bool {
 		}
 		w.wakeLocked()
 	}
-	return true
+	return x, true
 }
 
 // acked takes the peer's word for what it has, and returns the flows that may
@@ -289,26 +317,53 @@ func (w *writer) stop(m *meter, lastWord []byte, abort *time.Timer) {
 func (x *wire) write() {
 	w, m := &x.l.w, &x.l.t.meter
 	defer w.end(x)
-	batch := make([]byte, 0, writeFull+dataHeader+2*maxChunk)
 	for {
-		b, last := w.collect(x, m, batch[:0])
-		if len(b) > 0 {
-			start := time.Now()
-			n, err := x.conn.Write(b)
-			x.sent.Add(uint64(n))
-			if err != nil {
-				x.l.drop(x, fmt.Errorf("write to lane: %w", err))
-				return
-			}
-			w.adapt(len(b), time.Since(start))
-		}
-		if last {
+		b, last := w.collect(x, m, x.batch[:0])
+		if !x.send(b) || last {
 			return
 		}
-		if cap(b) <= 2*cap(batch) {
-			batch = b
+	}
+}
+
+// send writes a batch; false: the connection is over.
+func (x *wire) send(b []byte) bool {
+	if len(b) == 0 {
+		return true
+	}
+	start := time.Now()
+	n, err := x.conn.Write(b)
+	x.sent.Add(uint64(n))
+	if err != nil {
+		x.l.drop(x, fmt.Errorf("write to lane: %w", err))
+		return false
+	}
+	x.l.w.adapt(len(b), time.Since(start))
+	if cap(b) <= maxBatch {
+		x.batch = b
+	}
+	return true
+}
+
+// flush writes what there is in place of the connection's writer, which has
+// nothing to do until it returns. nil is nothing to flush.
+func (x *wire) flush() {
+	if x == nil {
+		return
+	}
+	w := &x.l.w
+	w.mu.Lock()
+	if !w.stopped && w.wire == x {
+		if b, last := w.buildLocked(x, &x.l.t.meter, x.batch[:0]); !last {
+			w.mu.Unlock()
+			x.send(b)
+			w.mu.Lock()
 		}
 	}
+	w.pen = nil
+	if !w.idleLocked(x) {
+		w.wakeLocked()
+	}
+	w.mu.Unlock()
 }
 
 func (w *writer) end(x *wire) {
@@ -337,13 +392,18 @@ func (w *writer) collect(x *wire, m *meter, b []byte) (_ []byte, last bool) {
 	case w.wire != x:
 		return nil, true
 	}
+	return w.buildLocked(x, m, b)
+}
+
+// buildLocked appends the next write to b.
+func (w *writer) buildLocked(x *wire, m *meter, b []byte) (_ []byte, last bool) {
 	b = w.takeSignsLocked(b)
 	if w.out.next < w.out.end {
 		return w.out.again(b, w.limit), false
 	}
 	signs := len(b)
 	w.base = w.out.end - uint64(signs)
-	for len(b) < w.limit && w.roomLocked(len(b)-signs) {
+	for w.limit-len(b) >= leastTurn && w.roomLocked(len(b)-signs) {
 		b = w.takeControlLocked(b)
 		f, urgent := w.popLocked()
 		if f == nil {
@@ -353,7 +413,7 @@ func (w *writer) collect(x *wire, m *meter, b []byte) (_ []byte, last bool) {
 		w.mu.Unlock()
 		before := len(b)
 		var more bool
-		b, more = f.fill(m, b)
+		b, more = f.fill(m, b, w.limit-len(b))
 		w.mu.Lock()
 		w.turning = false
 		if len(b) > before && f.sched.mark != pending {

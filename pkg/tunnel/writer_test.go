@@ -68,7 +68,7 @@ func TestOpenedPrecedesData(t *testing.T) {
 		defer a.lane.w.mu.Unlock()
 		return a.sched.turn
 	})
-	b.lane.w.send(b, func(out []byte) []byte { return appendOpened(out, b.id, 1) })
+	b.lane.w.send(b, func(out []byte) []byte { return appendOpened(out, b.id, 1) }, 0)
 	_, _ = b.Write([]byte("b"))
 	a.mu.Unlock()
 	got := frames(t, <-batch)

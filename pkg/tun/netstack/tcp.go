@@ -1,6 +1,7 @@
 package netstack
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net"
@@ -167,6 +168,7 @@ func dstOf(id stack.TransportEndpointID) netip.AddrPort {
 type tcpConn struct {
 	*gonet.TCPConn
 	ep            tcpip.Endpoint
+	wq            *waiter.Queue
 	local, remote *net.TCPAddr // the endpoint forgets them when it ends
 }
 
@@ -174,9 +176,40 @@ func newTCPConn(wq *waiter.Queue, ep tcpip.Endpoint, id stack.TransportEndpointI
 	return &tcpConn{
 		TCPConn: gonet.NewTCPConn(wq, ep),
 		ep:      ep,
+		wq:      wq,
 		local:   net.TCPAddrFromAddrPort(dstOf(id)),
 		remote:  net.TCPAddrFromAddrPort(netip.AddrPortFrom(toAddr(id.RemoteAddress), id.RemotePort)),
 	}
+}
+
+// TryWrite takes what fits into the send buffer.
+func (c *tcpConn) TryWrite(p []byte) (int, error) {
+	n, terr := c.ep.Write(bytes.NewReader(p), tcpip.WriteOptions{})
+	if terr == nil || isWouldBlock(terr) {
+		return int(n), nil
+	}
+	_, err := c.Write(p[n:]) // fails at once, and says so in words
+	return int(n), err
+}
+
+// WaitRead returns when there is something to read, or the end or an error.
+func (c *tcpConn) WaitRead() error {
+	const events = waiter.EventIn | waiter.EventHUp | waiter.EventErr
+	if c.ep.Readiness(events) != 0 {
+		return nil
+	}
+	entry, ready := waiter.NewChannelEntry(events)
+	c.wq.EventRegister(&entry)
+	defer c.wq.EventUnregister(&entry)
+	for c.ep.Readiness(events) == 0 {
+		<-ready
+	}
+	return nil
+}
+
+func isWouldBlock(err tcpip.Error) bool {
+	_, is := err.(*tcpip.ErrWouldBlock)
+	return is
 }
 
 func (c *tcpConn) LocalAddr() net.Addr  { return c.local }
