@@ -5,17 +5,36 @@ import (
 	"sync/atomic"
 )
 
-// Two sizes of chunk: most flows most of the time hold a small message or
-// nothing, the others are in bulk.
+// Sizes of chunk: most flows most of the time hold a small message or nothing,
+// the others are in bulk, and in full bulk what is read makes a whole write,
+// headers included.
 const (
 	smallChunk = 2 << 10
 	largeChunk = maxChunk
+	bulkChunk  = writeFull - writeFull/maxChunk*dataHeader
 )
 
 var (
-	smallChunks = sync.Pool{New: func() any { return &chunk{buf: make([]byte, smallChunk)} }}
-	largeChunks = sync.Pool{New: func() any { return &chunk{buf: make([]byte, largeChunk)} }}
+	smallChunks = chunkPool(smallChunk)
+	largeChunks = chunkPool(largeChunk)
+	bulkChunks  = chunkPool(bulkChunk)
 )
+
+func chunkPool(size int) *sync.Pool {
+	return &sync.Pool{New: func() any { return &chunk{buf: make([]byte, size)} }}
+}
+
+// poolOf is where chunks of n bytes or a little more come from.
+func poolOf(n int) *sync.Pool {
+	switch {
+	case n <= smallChunk:
+		return smallChunks
+	case n <= largeChunk:
+		return largeChunks
+	default:
+		return bulkChunks
+	}
+}
 
 // chunk holds the bytes buf[r:w].
 type chunk struct {
@@ -24,20 +43,12 @@ type chunk struct {
 	buf  []byte
 }
 
-func newChunk(n int) *chunk {
-	if n <= smallChunk {
-		return smallChunks.Get().(*chunk)
-	}
-	return largeChunks.Get().(*chunk)
-}
+// newChunk returns a chunk for n bytes, or for as many as a chunk can hold.
+func newChunk(n int) *chunk { return poolOf(n).Get().(*chunk) }
 
 func (c *chunk) free() {
 	c.next, c.r, c.w = nil, 0, 0
-	if len(c.buf) == smallChunk {
-		smallChunks.Put(c)
-	} else {
-		largeChunks.Put(c)
-	}
+	poolOf(len(c.buf)).Put(c)
 }
 
 // meter counts the capacity held by a tunnel's queues, in its budget too.
@@ -64,7 +75,7 @@ func (q *queue) append(m *meter, p []byte) {
 	for len(p) > 0 {
 		c := q.tail
 		if c == nil || c.w == len(c.buf) {
-			c = newChunk(len(p))
+			c = newChunk(min(len(p), largeChunk))
 			q.attach(m, c)
 		}
 		n := copy(c.buf[c.w:], p)

@@ -128,12 +128,14 @@ func (f *Flow) ReadFrom(r io.Reader) (int64, error) {
 	}
 	read := readInto(r)
 	total := int64(0)
+	size := largeChunk
 	for {
 		if err := f.waitWrite(); err != nil {
 			return total, err
 		}
-		c, err := read()
+		c, err := read(size)
 		if c != nil {
+			size = f.nextSize(c)
 			total += int64(c.w)
 			if err := f.writeChunk(c); err != nil {
 				return total, err
@@ -146,6 +148,15 @@ func (f *Flow) ReadFrom(r io.Reader) (int64, error) {
 			return total, err
 		}
 	}
+}
+
+// nextSize is how much is worth reading after c: more while reads are full and
+// memory is no concern.
+func (f *Flow) nextSize(c *chunk) int {
+	if c.w == len(c.buf) && !f.t.meter.budget.tight() {
+		return bulkChunk
+	}
+	return largeChunk
 }
 
 // waitWrite waits for room in the queue.
@@ -179,16 +190,16 @@ func (f *Flow) queueChunk(c *chunk) (*wire, error) {
 	return f.scheduleLocked(), nil
 }
 
-// readInto returns a function that reads from r once. It returns a chunk when
-// there were bytes, and may return an error with it.
-func readInto(r io.Reader) func() (*chunk, error) {
+// readInto returns a function that reads up to size bytes from r once. It
+// returns a chunk when there were bytes, and may return an error with it.
+func readInto(r io.Reader) func(size int) (*chunk, error) {
 	switch r := r.(type) {
 	case ReadWaiter:
-		return func() (*chunk, error) {
+		return func(size int) (*chunk, error) {
 			if err := r.WaitRead(); err != nil {
 				return nil, err
 			}
-			return readChunk(r)
+			return readChunk(r, size)
 		}
 	case *net.TCPConn:
 		if raw, err := r.SyscallConn(); err == nil {
@@ -199,11 +210,11 @@ func readInto(r io.Reader) func() (*chunk, error) {
 			return readReady(raw, r)
 		}
 	}
-	return func() (*chunk, error) { return readChunk(r) }
+	return func(size int) (*chunk, error) { return readChunk(r, size) }
 }
 
-func readChunk(r io.Reader) (*chunk, error) {
-	c := newChunk(largeChunk)
+func readChunk(r io.Reader, size int) (*chunk, error) {
+	c := newChunk(size)
 	n, err := r.Read(c.buf)
 	if c.w = n; n <= 0 {
 		c.free()

@@ -11,15 +11,15 @@ import (
 
 // readReady reads from a non-blocking connection and takes a chunk only when
 // there is something to read, not while it waits.
-func readReady(raw syscall.RawConn, _ io.Reader) func() (*chunk, error) {
-	return func() (*chunk, error) {
+func readReady(raw syscall.RawConn, _ io.Reader) func(size int) (*chunk, error) {
+	return func(size int) (*chunk, error) {
 		var (
 			c   *chunk
 			n   int
 			err error
 		)
 		closed := raw.Read(func(fd uintptr) (done bool) {
-			c = newChunk(largeChunk)
+			c = newChunk(size)
 			for {
 				n, err = syscall.Read(int(fd), c.buf)
 				if !errors.Is(err, syscall.EINTR) {

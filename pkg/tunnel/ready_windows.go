@@ -7,8 +7,8 @@ import (
 
 // readReady reads with a buffer at hand: Windows completes reads, it does not
 // say when they are possible.
-func readReady(_ syscall.RawConn, r io.Reader) func() (*chunk, error) {
-	return func() (*chunk, error) { return readChunk(r) }
+func readReady(_ syscall.RawConn, r io.Reader) func(size int) (*chunk, error) {
+	return func(size int) (*chunk, error) { return readChunk(r, size) }
 }
 
 // tryRaw: there is no such write here.
