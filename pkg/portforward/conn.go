@@ -27,8 +27,10 @@ const (
 )
 
 const (
-	headerLen  = 8
-	readBuffer = 64 << 10
+	headerLen = 8
+	recordLen = 16 << 10 // the largest record of TLS
+	// readBuffer is a record: larger reads go past it.
+	readBuffer = recordLen
 	// maxPayload bounds a frame: receivers hold a whole one in memory.
 	maxPayload = 128 << 10
 	// maxMessage bounds what is kept of an error message.
@@ -282,8 +284,9 @@ func (k *conn) Write(p []byte) (int, error) {
 			return written, err
 		}
 		n := min(len(p), maxPayload)
-		k.wbuf = append(appendHeader(k.wbuf[:0], dataStream, 0, n), p[:n]...)
-		if _, err := k.carrier.Write(k.wbuf); err != nil {
+		first := min(n, recordLen-headerLen)
+		k.wbuf = append(appendHeader(k.wbuf[:0], dataStream, 0, n), p[:first]...)
+		if err := k.carrier.writeAll(k.wbuf, p[first:n]); err != nil {
 			// Half a frame may be on its way: nothing may follow it.
 			_ = k.carrier.Close()
 			if known := k.ended(); known != nil {

@@ -222,7 +222,7 @@ func TestConnAnswersPings(t *testing.T) {
 		_, err := sc.Ping()
 		ponged <- err
 	}()
-	k, err := openStreams(&attempt{conn: &carrier{client, client}, reader: bufio.NewReader(client)}, Addr{"shop", "front-1", 8080})
+	k, err := openStreams(&attempt{conn: &carrier{Conn: client, raw: client}, reader: bufio.NewReader(client)}, Addr{"shop", "front-1", 8080})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,7 +255,7 @@ func TestConnReadsFramesInPieces(t *testing.T) {
 	wire = append(appendHeader(wire, dataStream, 1, 6), " world"...)
 	client, server := net.Pipe()
 	defer func() { _, _ = client.Close(), server.Close() }()
-	k := &conn{carrier: &carrier{client, client}, r: bufio.NewReader(iotest.OneByteReader(bytes.NewReader(wire)))}
+	k := &conn{carrier: &carrier{Conn: client, raw: client}, r: bufio.NewReader(iotest.OneByteReader(bytes.NewReader(wire)))}
 	got, err := io.ReadAll(k)
 	if err != nil || string(got) != "hello world" {
 		t.Errorf("read %q, %v", got, err)
@@ -269,7 +269,7 @@ func FuzzConnRead(f *testing.F) {
 	f.Fuzz(func(t *testing.T, wire []byte) {
 		client, server := net.Pipe()
 		_ = server.Close()
-		k := &conn{carrier: &carrier{client, client}, r: bufio.NewReaderSize(bytes.NewReader(wire), readBuffer)}
+		k := &conn{carrier: &carrier{Conn: client, raw: client}, r: bufio.NewReaderSize(bytes.NewReader(wire), readBuffer)}
 		n, err := io.Copy(io.Discard, k)
 		if n > int64(len(wire)) {
 			t.Errorf("%d bytes out of %d", n, len(wire))

@@ -2,6 +2,7 @@ package portforward
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/base64"
@@ -19,7 +20,26 @@ import (
 // TLS connection would first try to say goodbye.
 type carrier struct {
 	net.Conn
-	raw net.Conn
+	raw    net.Conn
+	gather *gatherer // below TLS; nil without
+}
+
+// writeAll writes the parts, one after the other, with as few writes to the
+// network as can be.
+func (c *carrier) writeAll(parts ...[]byte) error {
+	if c.gather != nil {
+		c.gather.hold()
+	}
+	var err error
+	for _, p := range parts {
+		if len(p) > 0 && err == nil {
+			_, err = c.Write(p)
+		}
+	}
+	if c.gather != nil {
+		err = cmp.Or(err, c.gather.flush())
+	}
+	return err
 }
 
 func (c *carrier) Close() error { return c.raw.Close() }
@@ -38,7 +58,8 @@ func (d *Dialer) connect(ctx context.Context, req *http.Request, register func(n
 	}
 	conn, err := d.dialVia(ctx, req, dial)
 	if err == nil && req.URL.Scheme == "https" {
-		conn, err = handshake(ctx, conn, d.tls, req.URL.Hostname())
+		c.gather = newGatherer(conn)
+		conn, err = handshake(ctx, c.gather, d.tls, req.URL.Hostname())
 	}
 	if err != nil {
 		if c.raw != nil {

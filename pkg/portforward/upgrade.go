@@ -182,7 +182,7 @@ func roundTripWebSocket(a *attempt, conn *carrier, req *http.Request) (*http.Res
 		}
 		return nil, err
 	}
-	a.conn = &carrier{Conn: clientpf.NewTunnelingConnection("portforward", ws), raw: conn.raw}
+	a.conn = &carrier{Conn: clientpf.NewTunnelingConnection("portforward", ws), raw: conn.raw, gather: conn.gather}
 	a.reader = bufio.NewReaderSize(a.conn, readBuffer)
 	return resp, nil
 }
