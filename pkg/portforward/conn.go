@@ -146,6 +146,14 @@ func (k *conn) Read(p []byte) (int, error) {
 	}
 }
 
+// Ready says whether Read would return what has arrived already, at the most
+// after waiting for the rest of a record that has begun to arrive.
+func (k *conn) Ready() bool {
+	k.rmu.Lock()
+	defer k.rmu.Unlock()
+	return k.left > 0 && k.into == deliver && k.r.Buffered() > 0 || k.carrier.gather.ready()
+}
+
 // step takes in one frame header, or some payload that is not delivered, or
 // the end of the connection. A timeout leaves everything in place.
 //

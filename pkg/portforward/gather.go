@@ -23,6 +23,10 @@ type gatherer struct {
 // gatherRead is what is read at once.
 const gatherRead = 128 << 10
 
+// recordExtra is more than TLS adds to a record: 5 bytes of header, at most 256
+// around the contents (RFC 8446, 5.2), 2,048 before TLS 1.3.
+const recordExtra = 5 + 2048
+
 // gathered holds buffers of a full frame and what TLS adds to it.
 var gathered = sync.Pool{New: func() any {
 	b := make([]byte, 0, maxPayload+maxPayload/16)
@@ -34,6 +38,10 @@ func newGatherer(conn net.Conn) *gatherer {
 }
 
 func (g *gatherer) Read(p []byte) (int, error) { return g.r.Read(p) }
+
+// ready says whether a whole record has arrived. Not safe for use while
+// reading; false for nil.
+func (g *gatherer) ready() bool { return g != nil && g.r.Buffered() >= recordLen+recordExtra }
 
 func (g *gatherer) Write(p []byte) (int, error) {
 	g.mu.Lock()

@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"encoding/binary"
 	"errors"
 	"io"
 	"sync/atomic"
@@ -20,17 +21,29 @@ const (
 	maxBatch = 2 * writeFull
 )
 
+// Readier is what a lane's connection may be to have more read at once.
+type Readier interface {
+	// Ready says that Read returns what has arrived already, at the most after
+	// waiting for the rest of what has begun to arrive.
+	Ready() bool
+}
+
 // frameReader cuts what arrives on a lane into frames.
 type frameReader struct {
-	lane io.Reader
-	buf  []byte
-	r, w int // buf[r:w] is read and not yet parsed
+	lane  io.Reader
+	ready func() bool // of a Readier; else nil
+	buf   []byte
+	r, w  int // buf[r:w] is read and not yet parsed
 	// received grows by the bytes of each Read: the peer's signs of life.
 	received atomic.Uint64
 }
 
 func newFrameReader(lane io.Reader) *frameReader {
-	return &frameReader{lane: lane, buf: make([]byte, helloBuffer)}
+	fr := &frameReader{lane: lane, buf: make([]byte, helloBuffer)}
+	if r, ok := lane.(Readier); ok {
+		fr.ready = r.Ready
+	}
+	return fr
 }
 
 // grow makes room for frames of any type.
@@ -64,7 +77,37 @@ func (fr *frameReader) next() (header, []byte, error) {
 	return h, fr.buf[start:fr.r:fr.r], nil
 }
 
-// fill reads until n bytes, at most the buffer's length, are there.
+// nextRun is next, but joins the DATA frames of one flow that have arrived
+// one behind the other into one of any length, so that they cost one write.
+// size is their length on the lane.
+func (fr *frameReader) nextRun() (h header, b []byte, size int, err error) {
+	if h, b, err = fr.next(); err != nil || h.typ != typeData {
+		return h, b, headerSize + h.length, err
+	}
+	size = headerSize + h.length
+	end := binary.BigEndian.Uint64(b) + uint64(len(b)-8)
+	first := fr.r - len(b)
+	for fr.w-fr.r >= dataHeader {
+		// What is wrong with it is for the next call to find.
+		more, err := parseHeader(fr.buf[fr.r:])
+		if err != nil || more.typ != typeData || more.flow != h.flow || fr.w-fr.r < headerSize+more.length ||
+			binary.BigEndian.Uint64(fr.buf[fr.r+headerSize:]) != end {
+			break
+		}
+		n := more.length - 8
+		b = fr.buf[first : first+len(b)+n]
+		copy(b[len(b)-n:], fr.buf[fr.r+dataHeader:fr.r+dataHeader+n])
+		h.length += n
+		h.flags |= more.flags
+		fr.r += dataHeader + n
+		size += dataHeader + n
+		end += uint64(n)
+	}
+	return h, b[:len(b):len(b)], size, nil
+}
+
+// fill reads until n bytes, at most the buffer's length, are there, and what
+// more can be had without waiting.
 func (fr *frameReader) fill(n int) error {
 	if fr.w-fr.r >= n {
 		return nil
@@ -77,6 +120,7 @@ func (fr *frameReader) fill(n int) error {
 		fr.received.Add(uint64(k))
 		switch {
 		case fr.w >= n:
+			fr.drain()
 		case errors.Is(err, io.EOF) && fr.w > 0:
 			return io.ErrUnexpectedEOF
 		case err != nil:
@@ -88,4 +132,16 @@ func (fr *frameReader) fill(n int) error {
 		}
 	}
 	return nil
+}
+
+// drain reads what is ready. An error comes again with the next Read.
+func (fr *frameReader) drain() {
+	for fr.ready != nil && fr.w < len(fr.buf) && fr.ready() {
+		k, err := fr.lane.Read(fr.buf[fr.w:])
+		fr.w += k
+		fr.received.Add(uint64(k))
+		if k == 0 || err != nil {
+			return
+		}
+	}
 }

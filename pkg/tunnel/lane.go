@@ -170,7 +170,7 @@ func (l *lane) bytes() uint64 {
 // read handles frames until the connection ends. It never waits for a flow.
 func (x *wire) read() {
 	for {
-		h, b, err := x.fr.next()
+		h, b, size, err := x.fr.nextRun()
 		if err == nil && h.typ.lasts() && x.l.peerRetired.Load() {
 			err = malformed("%s after RETIRE", h)
 		}
@@ -180,7 +180,7 @@ func (x *wire) read() {
 		switch {
 		case err == nil:
 			if h.typ.lasts() {
-				x.l.took(headerSize + h.length)
+				x.l.took(size)
 			}
 		case errors.Is(err, errRetired):
 			if err = x.l.onRetired(); err == nil {
