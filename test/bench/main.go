@@ -8,7 +8,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -35,6 +34,8 @@ type settings struct {
 	ways     *regexp.Regexp
 	ends     bool
 	version  string
+
+	asJSON, docs, from string
 }
 
 func main() {
@@ -47,13 +48,15 @@ func main() {
 	ways := flag.String("ways", "", "measure only ways whose name matches this expression")
 	flag.BoolVar(&s.ends, "ends", true, "measure memory, CPU and deadlines too")
 	flag.StringVar(&s.version, "version", "development", "what the results call this version")
-	asJSON := flag.String("json", "", "write the results to this file as JSON")
+	flag.StringVar(&s.asJSON, "json", "", "write the results to this file as JSON")
+	flag.StringVar(&s.docs, "docs", "", "write the results into benchmarks.md of this folder, with plots")
+	flag.StringVar(&s.from, "from", "", "measure nothing: take the results from this file of -json")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	ctx, cancel := context.WithTimeout(ctx, benchLimit)
 	err := s.parse(*rtts, *rows, *ways)
 	if err == nil {
-		err = run(ctx, s, *asJSON)
+		err = run(ctx, s)
 	}
 	cancel()
 	stop()
@@ -83,32 +86,42 @@ func (s *settings) parse(rtts, rows, ways string) (err error) {
 	return nil
 }
 
-func run(ctx context.Context, s settings, asJSON string) (err error) {
+func run(ctx context.Context, s settings) (err error) {
+	var report Report
+	if s.from != "" {
+		report, err = readJSON(s.from)
+	} else {
+		report, err = measured(ctx, s)
+	}
+	if err != nil {
+		return err
+	}
+	if s.asJSON != "" {
+		if err := writeJSON(s.asJSON, report); err != nil {
+			return err
+		}
+	}
+	if s.docs != "" {
+		if err := writeDocs(s.docs, report); err != nil {
+			return err
+		}
+	}
+	return report.print(os.Stdout)
+}
+
+func measured(ctx context.Context, s settings) (report Report, err error) {
 	if os.Geteuid() != 0 {
-		return errors.New("the embedded cluster needs root (network namespaces, containerd): sudo make bench")
+		return report, errors.New("the embedded cluster needs root (network namespaces, containerd): sudo make bench")
 	}
 	dir, err := os.MkdirTemp("", "tele-bench-")
 	if err != nil {
-		return err
+		return report, err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	say := func(line string) { fmt.Fprintln(os.Stderr, "  ...", line) }
 	world, err := rig.New(ctx, rig.Options{Dir: dir, Log: say})
 	if err != nil {
-		return err
+		return report, err
 	}
-	report, err := measure(ctx, world, s, say)
-	if err != nil {
-		return err
-	}
-	if asJSON != "" {
-		text, err := json.MarshalIndent(report, "", "  ")
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(asJSON, append(text, '\n'), 0o600); err != nil {
-			return err
-		}
-	}
-	return report.print(os.Stdout)
+	return measure(ctx, world, s, say)
 }

@@ -68,36 +68,64 @@ func (b *stage) needs(ctx context.Context, report *Report, when string) error {
 // dialsAtOnce bounds how many connections are being opened.
 const dialsAtOnce = 64
 
-// idleFlows opens n connections, asks once on each, and leaves them alone.
+// idleFlows opens n connections, or as many as can be, asks once on each, and
+// leaves them alone.
 func (b *stage) idleFlows(ctx context.Context, report *Report, n int) error {
 	b.say(fmt.Sprintf("opening %d connections", n))
 	var (
-		wg    sync.WaitGroup
-		slots = make(chan struct{}, dialsAtOnce)
-		held  = make(chan error, n)
-		all   = make(chan struct{})
+		wg     sync.WaitGroup
+		mu     sync.Mutex
+		conns  []net.Conn
+		begun  int
+		failed error
 	)
-	for range n {
-		slots <- struct{}{}
+	defer func() {
+		for _, conn := range conns {
+			_ = conn.Close()
+		}
+	}()
+	more := func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		begun++
+		return begun <= n && failed == nil
+	}
+	for range dialsAtOnce {
 		wg.Go(func() {
-			conn, err := b.dialer(Tele)(ctx, "tcp", b.app)
-			if err == nil {
-				defer func() { _ = conn.Close() }()
-				err = askOn(conn)
+			for more() {
+				conn, err := b.openIdle(ctx)
+				mu.Lock()
+				if err == nil {
+					conns = append(conns, conn)
+				} else {
+					failed = err
+				}
+				mu.Unlock()
 			}
-			<-slots
-			held <- err
-			<-all
 		})
 	}
-	defer wg.Wait()
-	defer close(all)
-	for range n {
-		if err := <-held; err != nil {
-			return fmt.Errorf("open %d connections: %w", n, err)
-		}
+	wg.Wait()
+	if failed != nil {
+		b.say(fmt.Sprintf("only %d of %d connections: %v", len(conns), n, failed))
 	}
-	return b.needs(ctx, report, whenOpen(n))
+	return b.needs(ctx, report, whenOpen(len(conns)))
+}
+
+// idleLimit is much longer than one of many connections takes.
+const idleLimit = 10 * time.Second
+
+func (b *stage) openIdle(ctx context.Context) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, idleLimit)
+	defer cancel()
+	conn, err := b.dialer(Tele)(ctx, "tcp", b.app)
+	if err != nil {
+		return nil, err
+	}
+	if err := askOn(conn); err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return conn, nil
 }
 
 // askOn asks once on a connection and leaves it open.

@@ -104,8 +104,8 @@ func (r Report) print(out io.Writer) error {
 			}
 			line("round trip + %d ms\tunit\t%s\t%s\tratio\t%s\t%s\t%s", row.RTT, Tele, PortForward, Tunnel, Bare, Bare4)
 		}
-		line("%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s", row.Name, row.Unit, row.value(Tele), row.value(PortForward),
-			number(row.Better(Tele, PortForward)), row.value(Tunnel), row.value(Bare), row.value(Bare4))
+		line("%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s", row.Name, row.Unit, row.Show(Tele), row.Show(PortForward),
+			number(row.Better(Tele, PortForward)), row.Show(Tunnel), row.Show(Bare), row.Show(Bare4))
 	}
 	if len(r.Ends) > 0 {
 		line("\n\tsession MB\tagent MB\tsession CPU\tagent CPU")
@@ -122,13 +122,14 @@ func (r Report) print(out io.Writer) error {
 	if len(r.Aims) > 0 {
 		line("\naim\twanted\tis\t")
 		for _, a := range r.Aims {
-			line("%s\t%s\t%s\t%s", a.Name, a.Want, number(a.Value)+" "+a.Unit, a.verdict())
+			line("%s\t%s\t%s\t%s", a.Name, a.Want, number(a.Value)+" "+a.Unit, a.Verdict())
 		}
 	}
 	return w.Flush()
 }
 
-func (r Row) value(w Way) string {
+// Show is a value as people read it.
+func (r Row) Show(w Way) string {
 	if r.Errors[w] != "" {
 		return "failed"
 	}
@@ -149,7 +150,8 @@ func number(v float64) string {
 	}
 }
 
-func (a Aim) verdict() string {
+// Verdict says whether the aim is met.
+func (a Aim) Verdict() string {
 	if a.Met {
 		return "met"
 	}
