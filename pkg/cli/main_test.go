@@ -77,7 +77,7 @@ func TestWrongUse(t *testing.T) {
 		{"list a", "a"},
 		{"list -o table", "wide"},
 		{"status a", "a"},
-		{"status -o wide", "name"},
+		{"status -o table", "wide"},
 		{"quit a", "a"},
 		{"clean a b", "workload"},
 		{"clean --timeout 0s", "--timeout"},

@@ -27,6 +27,9 @@ func newStatusCommand(f *factory) *cobra.Command {
 		Example: `  # What is connected and intercepted
   kubectl tele status
 
+  # The lanes to each agent too
+  kubectl tele status -o wide
+
   # For a script
   kubectl tele status -o json`,
 		Args: noArgs,
@@ -37,7 +40,7 @@ func newStatusCommand(f *factory) *cobra.Command {
 			return o.run(cmd.Context())
 		},
 	}
-	o.output.addFlag(cmd, "name")
+	o.output.addFlag(cmd, "wide", "name")
 	return cmd
 }
 
@@ -72,12 +75,13 @@ func (o *statusOptions) run(ctx context.Context) error {
 			_, _ = fmt.Fprintln(o.f.ErrOut, "No session is running.")
 		}
 		for _, st := range all {
-			printStatus(w, st)
+			printStatus(w, st, o.output.format == "wide")
 		}
 	})
 }
 
-func printStatus(w io.Writer, st session.Status) {
+// printStatus is for people; wide tells more of the agents.
+func printStatus(w io.Writer, st session.Status, wide bool) {
 	_, _ = fmt.Fprintf(w, "Session %s: context %s (%s), namespace %s, user %s, up %s\n",
 		st.ID, st.Context, st.Server, st.Namespace, st.User, duration.HumanDuration(time.Since(st.Since)))
 	if n := st.Network; n != nil {
@@ -87,7 +91,7 @@ func printStatus(w io.Writer, st session.Status) {
 		if len(n.Skipped) > 0 {
 			_, _ = fmt.Fprintf(w, "  skipped   %s (routed elsewhere by this machine)\n", joinPrefixes(n.Skipped))
 		}
-		printAgent(w, n.Agent)
+		printAgent(w, n.Agent, wide)
 	} else {
 		_, _ = fmt.Fprintln(w, "  network   not connected (kubectl tele connect)")
 	}
@@ -97,15 +101,18 @@ func printStatus(w io.Writer, st session.Status) {
 			_, _ = fmt.Fprintf(w, "    notice  %s\n", i.Notice)
 		}
 		for _, a := range i.Agents {
-			printAgent(w, a)
+			printAgent(w, a, wide)
 		}
 	}
 }
 
-func printAgent(w io.Writer, a session.AgentStatus) {
+func printAgent(w io.Writer, a session.AgentStatus, wide bool) {
 	state := "not reached: " + a.Error
 	if a.Up {
 		state = fmt.Sprintf("round trip %s", a.RTT.Round(10*time.Microsecond))
+		if wide {
+			state += fmt.Sprintf(", lanes %d", a.Lanes)
+		}
 	}
 	_, _ = fmt.Fprintf(w, "    agent   %s on %s (%s), %s\n", a.Pod, a.Node, a.Inject, state)
 }

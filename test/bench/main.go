@@ -93,13 +93,11 @@ func run(ctx context.Context, s settings) (err error) {
 	} else {
 		report, err = measured(ctx, s)
 	}
+	if s.asJSON != "" && len(report.Rows) > 0 { // what there is, after an error too
+		err = errors.Join(err, writeJSON(s.asJSON, report))
+	}
 	if err != nil {
 		return err
-	}
-	if s.asJSON != "" {
-		if err := writeJSON(s.asJSON, report); err != nil {
-			return err
-		}
 	}
 	if s.docs != "" {
 		if err := writeDocs(s.docs, report); err != nil {

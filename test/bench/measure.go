@@ -92,7 +92,7 @@ func near(ctx context.Context, world *rig.Rig, s settings, say func(string), rep
 
 // far measures what a round trip changes.
 func far(ctx context.Context, world *rig.Rig, s settings, say func(string), rtts []int, report *Report) (err error) {
-	desk, err := world.Desk(ctx, "bench-far", "alice")
+	desk, err := world.Desk(ctx, "benchfar", "alice")
 	if err != nil {
 		return err
 	}

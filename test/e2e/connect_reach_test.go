@@ -330,6 +330,9 @@ func testStatus(t *testing.T, c connected) {
 	if !network.Agent.Up || network.Agent.Node == "" || network.Agent.Inject != "pod" || network.Domain != "cluster.local" || !network.DNS.IsValid() {
 		t.Errorf("status -o json: %+v", network)
 	}
+	if wide := tele(t, c.Desk, "status", "-o", "wide"); !strings.Contains(wide, ", lanes ") || strings.Contains(out, ", lanes ") {
+		t.Errorf("status -o wide does not say how many lanes there are, or status does:\n%s", wide)
+	}
 	if id := strings.TrimSpace(tele(t, c.Desk, "status", "-o", "name")); id != sessionOf(t, c.Desk).ID {
 		t.Errorf("status -o name: %s", id)
 	}
