@@ -33,10 +33,10 @@ const (
 
 // Limits of what is in flight on a lane: sent, and not yet confirmed.
 const (
-	minFlight = 4 << 20
+	minFlight = 1 << 20
 	maxFlight = 16 << 20
 	// ackEvery is after how much of what the peer sends it is told.
-	ackEvery = 1 << 20
+	ackEvery = 256 << 10
 )
 
 // writer is what waits to be sent on a lane. The lane's connection builds each
