@@ -77,7 +77,8 @@ dist: ## pack the plugin for every platform, with krew's manifest, into dist/
 	$(GO) run ./internal/release dist -version "$(VERSION)" -commit "$(COMMIT)"
 
 bench: build ## compare with kubectl port-forward, on the same pod (Linux, root)
-	$(GO) run ./test/bench -version $(VERSION)
+	@mkdir -p dist
+	$(GO) run ./test/bench -version $(VERSION) -json dist/bench.json
 
 cluster-up: ## boot the embedded cluster, or use the one that is up (Linux, root)
 	$(GO) run ./test/cluster up

@@ -48,21 +48,39 @@ type stage struct {
 }
 
 func newStage(ctx context.Context, s settings, desk *rig.Desk, say func(string)) (*stage, error) {
-	pods, err := desk.Rig().Admin.CoreV1().Pods(manifests.Namespace).List(ctx, metav1.ListOptions{LabelSelector: "app=" + appName, FieldSelector: "status.phase=" + string(corev1.PodRunning)})
+	pod, err := onlyPod(ctx, desk.Rig())
 	if err != nil {
 		return nil, err
-	}
-	if len(pods.Items) != 1 {
-		return nil, fmt.Errorf("%d pods to measure, not one", len(pods.Items))
 	}
 	config, err := desk.RESTConfig()
 	if err != nil {
 		return nil, err
 	}
-	b := &stage{settings: s, desk: desk, say: say, pod: pods.Items[0]}
+	b := &stage{settings: s, desk: desk, say: say, pod: pod}
 	b.app = net.JoinHostPort(b.pod.Status.PodIP, fmt.Sprint(manifests.AppPort))
 	b.forward, err = portforward.New(config)
 	return b, err
+}
+
+// onlyPod waits until a rollout has left one pod of the app.
+func onlyPod(ctx context.Context, world *rig.Rig) (pod corev1.Pod, err error) {
+	var names []string
+	err = wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, readyLimit, true, func(ctx context.Context) (bool, error) {
+		pods, err := world.Admin.CoreV1().Pods(manifests.Namespace).List(ctx, metav1.ListOptions{LabelSelector: "app=" + appName})
+		if err != nil || len(pods.Items) == 0 {
+			return false, err
+		}
+		names = nil
+		for _, p := range pods.Items {
+			names = append(names, p.Name)
+		}
+		pod = pods.Items[0]
+		return len(names) == 1 && pod.Status.Phase == corev1.PodRunning, nil
+	})
+	if err != nil {
+		return pod, fmt.Errorf("want one pod to measure, have %v: %w", names, err)
+	}
+	return pod, nil
 }
 
 // dialer dials the app one way, whatever the address.
