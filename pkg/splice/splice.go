@@ -56,7 +56,7 @@ func Splice(ctx context.Context, a, b Conn) (Stats, error) {
 		}
 	}
 	wg.Go(func() { direction(b, a, &stats.AToB) })
-	wg.Go(func() { direction(a, b, &stats.BToA) })
+	direction(a, b, &stats.BToA)
 	wg.Wait()
 	if !stop() {
 		<-watch
