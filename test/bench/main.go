@@ -90,6 +90,7 @@ func run(ctx context.Context, s settings) (err error) {
 	var report Report
 	if s.from != "" {
 		report, err = readJSON(s.from)
+		report.Aims = aims(report)
 	} else {
 		report, err = measured(ctx, s)
 	}
