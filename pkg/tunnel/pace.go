@@ -15,7 +15,8 @@ type pace struct {
 
 	mark   uint64 // the sample: confirmed when the peer has this much
 	begun  time.Time
-	lowest time.Duration // of all samples on this connection
+	lowest time.Duration // of all samples since
+	since  time.Time
 }
 
 func newPace(b *Budget) pace {
@@ -32,7 +33,7 @@ func (p *pace) allowed() int {
 }
 
 // restart is for a new connection, which may take another way.
-func (p *pace) restart() { p.mark, p.lowest = 0, 0 }
+func (p *pace) restart() { p.mark, p.lowest, p.since = 0, 0, time.Time{} }
 
 // sent begins a sample if none is under way, and so much is in flight that it
 // will be confirmed without delay.
@@ -51,8 +52,18 @@ func (p *pace) acked(upTo uint64, now time.Time) {
 	if p.lowest == 0 || took < p.lowest {
 		p.lowest = took
 	}
+	if p.since.IsZero() {
+		p.since = now
+	}
+	if now.Sub(p.since) > paceAge {
+		// The way may have become longer. What is in flight drains, so that it
+		// is the way that the next sample finds, and not our own queue.
+		p.window = max(p.window/4, minFlight)
+		p.lowest, p.since, p.mark, p.limited = 0, now, 0, false
+		return
+	}
 	switch {
-	case p.limited && took <= 2*p.lowest+paceSlack:
+	case p.limited && took <= p.lowest+p.lowest/2+paceSlack:
 		p.window = min(2*p.window, p.ceiling)
 	case took > 4*p.lowest+4*paceSlack:
 		p.window = max(p.window/4*3, minFlight)
@@ -63,3 +74,6 @@ func (p *pace) acked(upTo uint64, now time.Time) {
 // paceSlack is what a busy machine adds to a round trip without a queue on
 // the way.
 const paceSlack = 10 * time.Millisecond
+
+// paceAge is for how long the shortest sample counts.
+const paceAge = 10 * time.Second
