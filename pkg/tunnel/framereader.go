@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"slices"
 	"sync/atomic"
 )
 
@@ -103,7 +104,7 @@ func (fr *frameReader) nextRun() (h header, b []byte, size int, err error) {
 		size += dataHeader + n
 		end += uint64(n)
 	}
-	return h, b[:len(b):len(b)], size, nil
+	return h, slices.Clip(b), size, nil
 }
 
 // fill reads until n bytes, at most the buffer's length, are there, and what
