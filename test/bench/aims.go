@@ -12,7 +12,7 @@ func aims(r Report) (list []Aim) {
 		switch {
 		case found.Better(a, b) > 0:
 			list = append(list, atLeast(name, found.Better(a, b), least))
-		case found.Errors[a] != "":
+		case found.Errors[a] != "" || found.Errors[b] != "":
 			list = append(list, Aim{Name: name + ": failed", Want: "≥ " + number(least)})
 		}
 	}
