@@ -53,7 +53,8 @@ func near(ctx context.Context, world *rig.Rig, s settings, say func(string), rep
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, leave(ctx, desk)) }()
+	defer func() { err = errors.Join(err, desk.Close(context.WithoutCancel(ctx))) }()
+	defer func() { err = errors.Join(err, quit(ctx, desk)) }()
 	b, err := newStage(ctx, s, desk, say)
 	if err != nil {
 		return err
@@ -96,12 +97,13 @@ func far(ctx context.Context, world *rig.Rig, s settings, say func(string), rtts
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, leave(ctx, desk)) }()
+	defer func() { err = errors.Join(err, desk.Close(context.WithoutCancel(ctx))) }()
 	relay, err := desk.Relay(ctx, netsim.Link{})
 	if err != nil {
 		return err
 	}
 	defer func() { _ = relay.Close() }()
+	defer func() { err = errors.Join(err, quit(ctx, desk)) }()
 	b, err := newStage(ctx, s, desk, say)
 	if err != nil {
 		return err
@@ -118,11 +120,11 @@ func far(ctx context.Context, world *rig.Rig, s settings, say func(string), rtts
 	return nil
 }
 
-func leave(ctx context.Context, desk *rig.Desk) error {
-	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), readyLimit)
+// quit ends the session, and with it its agent's pod.
+func quit(ctx context.Context, desk *rig.Desk) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readyLimit)
 	defer cancel()
-	_, _ = rig.Run(desk.Tele(end, "quit", "--all"))
-	return desk.Close(end)
+	return must(desk.Tele(ctx, "quit", "--all"))
 }
 
 // rows measures every row at one round trip.
