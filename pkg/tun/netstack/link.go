@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -31,7 +32,8 @@ type vectorWriter interface {
 
 // link is gVisor's view of the device. Packets from the device are delivered
 // by run on its caller's goroutine; packets to it are written on the
-// goroutine that made them, so neither direction passes through a queue.
+// goroutine that made them, but for mere acknowledgments, see heldAcks. So
+// neither direction passes through a queue.
 type link struct {
 	dev    io.ReadWriteCloser
 	vector vectorWriter // nil if dev cannot
@@ -42,12 +44,13 @@ type link struct {
 	inbound func(packet []byte) bool
 
 	dispatcher atomic.Pointer[stack.NetworkDispatcher]
+	acks       *heldAcks
 
 	rxPackets, rxBytes, txPackets, txBytes, dropped atomic.Uint64
 }
 
 func newLink(dev io.ReadWriteCloser, mtu int, inbound func([]byte) bool) *link {
-	l := &link{dev: dev, mtu: uint32(mtu), inbound: inbound}
+	l := &link{dev: dev, mtu: uint32(mtu), inbound: inbound, acks: newHeldAcks()}
 	l.vector, _ = dev.(vectorWriter)
 	return l
 }
@@ -109,6 +112,9 @@ var flatPool = sync.Pool{New: func() any { b := make([]byte, 0, maxPacket); retu
 // take is lost, as on any wire.
 func (l *link) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
 	for _, pkt := range pkts.AsSlice() {
+		if l.acks.take(pkt) {
+			continue
+		}
 		p := partsPool.Get().(*parts)
 		views, skip := pkt.AsViewList()
 		for v := views.Front(); v != nil; v = v.Next() {
@@ -126,6 +132,23 @@ func (l *link) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
 		partsPool.Put(p)
 	}
 	return pkts.Len(), nil
+}
+
+// writeAcks writes the acknowledgments that are held, until done is closed.
+func (l *link) writeAcks(done <-chan struct{}) {
+	var acks []heldAck
+	for {
+		select {
+		case <-l.acks.wake:
+		case <-done:
+			return
+		}
+		runtime.Gosched() // who was woken before, by what is acknowledged, goes first
+		acks = l.acks.appendTo(acks[:0])
+		for i := range acks {
+			l.write([][]byte{acks[i].packet[:acks[i].size]})
+		}
+	}
 }
 
 func (l *link) write(list [][]byte) {

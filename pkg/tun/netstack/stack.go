@@ -38,8 +38,8 @@ var errClosing = errors.New("network stack closed")
 
 // Stack is a running network stack on a device.
 //
-// Its goroutines are the read loop, one for each connection being dialed or
-// carried, and gVisor's own. All end with Close.
+// Its goroutines are the read loop, one for acknowledgments, one for each
+// connection being dialed or carried, and gVisor's own. All end with Close.
 type Stack struct {
 	cfg   Config
 	gv    *stack.Stack
@@ -102,6 +102,7 @@ func New(dev io.ReadWriteCloser, cfg Config) (*Stack, error) {
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	s.tcp.init(s)
 	s.udp.init(s)
+	s.reader.Go(func() { s.link.writeAcks(s.ctx.Done()) })
 	s.reader.Go(func() {
 		err := s.link.run()
 		if errors.Is(err, os.ErrClosed) {
