@@ -6,6 +6,9 @@ import "sync/atomic"
 const (
 	startWindow = 512 << 10
 	minWindow   = 16 << 10
+	// windowGrowth is what a flow's credit is multiplied by: from the start to
+	// the most in three round trips.
+	windowGrowth = 4
 )
 
 // Budget bounds what the flows of one or more tunnels hold in memory. Safe

@@ -140,13 +140,13 @@ func (f *Flow) arriveLocked(p []byte) {
 	}
 }
 
-// growLocked doubles the credit of a flow whose sender waits for it, unless
+// growLocked multiplies the credit of a flow whose sender waits for it, unless
 // it is its user who does not keep up.
 func (f *Flow) growLocked() bool {
 	if uint64(f.recv.n) > f.window/2 || f.window >= windowLimit {
 		return false
 	}
-	more := min(f.window, windowLimit-f.window)
+	more := min((windowGrowth-1)*f.window, windowLimit-f.window)
 	if !f.t.cfg.Budget.grow(more) {
 		return false
 	}
@@ -164,13 +164,16 @@ func (f *Flow) shrinkLocked() {
 	}
 }
 
+// creditStep is how much may be read before the sender is told.
+const creditStep = 1 << 20
+
 // creditLocked sends a WINDOW when that is worth a frame.
 func (f *Flow) creditLocked(now bool) {
 	limit := f.consumed + f.window
 	if f.state != stateOpen || f.finReceived || limit <= f.recvLimit {
 		return
 	}
-	if !now && limit-f.recvLimit < f.window/4 {
+	if !now && limit-f.recvLimit < min(f.window/4, creditStep) {
 		return
 	}
 	f.recvLimit = limit

@@ -326,7 +326,7 @@ func TestBudget(t *testing.T) {
 	}
 }
 
-// TestLimitedGrowsOnce: a sender cannot have more than one doubling before it
+// TestLimitedGrowsOnce: a sender cannot have its credit grown twice before it
 // has used what it was given, nor any that its reader does not deserve.
 func TestLimitedGrowsOnce(t *testing.T) {
 	p := newRawPeer(t, pipeLane, Config{})
@@ -358,7 +358,7 @@ func TestLimitedGrowsOnce(t *testing.T) {
 		t.Errorf("limited before the limit: credit of %d", got)
 	}
 	send(startWindow+10*maxChunk, flagLimited)
-	if got := window(); got != 2*startWindow {
+	if got := window(); got != windowGrowth*startWindow {
 		t.Errorf("limited at the limit: credit of %d", got)
 	}
 }
