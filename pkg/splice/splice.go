@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 )
 
 // Conn is a stream that can be half-closed: after CloseWrite the peer reads
@@ -30,42 +31,107 @@ type Stats struct{ AToB, BToA int64 }
 // closes both. EOF in one direction is passed on by CloseWrite while the
 // other goes on. An error in either direction, or the end of ctx, resets both
 // connections; the first such error is returned.
-func Splice(ctx context.Context, a, b Conn) (Stats, error) {
-	var (
-		once  sync.Once
-		first error
-		stats Stats
-		wg    sync.WaitGroup
-	)
-	fail := func(err error) {
-		once.Do(func() {
-			first = err
-			_ = Reset(a)
-			_ = Reset(b)
+func Splice(ctx context.Context, a, b Conn) (stats Stats, err error) {
+	ended := make(chan struct{})
+	start(ctx, a, b, func(done func(int64, error)) { go run(a, b, done) }, func(done func(int64, error)) { go run(b, a, done) },
+		func(s Stats, first error) {
+			stats, err = s, first
+			close(ended)
+		})
+	<-ended
+	return stats, err
+}
+
+// Carrier is a connection that copies to and from others by itself, and needs
+// no goroutine while there is nothing to copy: a flow of a tunnel.
+type Carrier interface {
+	Conn
+	// CopyTo writes to w what arrives; done is called at the end.
+	CopyTo(w io.Writer, done func(n int64, err error))
+	// CopyFrom takes what try reads; see Polled.
+	CopyFrom(try func(p []byte, ready func()) (int, error), done func(n int64, err error))
+}
+
+// Polled is a connection that can be read without waiting.
+type Polled interface {
+	Conn
+	// TryRead reads what there is. When that is nothing, it returns 0 and no
+	// error, and calls ready when there may be something or the connection
+	// has ended; once, and not to be held up.
+	TryRead(p []byte, ready func()) (int, error)
+}
+
+// Join is Splice for a pair that can do without goroutines while it is idle:
+// it returns at once, and calls done in the end, on any goroutine.
+func Join(ctx context.Context, a Polled, b Carrier, done func(Stats, error)) {
+	start(ctx, a, b,
+		func(done func(int64, error)) { b.CopyFrom(a.TryRead, done) },
+		func(done func(int64, error)) { b.CopyTo(a, done) },
+		done)
+}
+
+// start starts the directions a to b and b to a, and calls done when both have
+// ended.
+func start(ctx context.Context, a, b Conn, aToB, bToA func(done func(int64, error)), done func(Stats, error)) {
+	j := &joint{a: a, b: b, done: done}
+	j.left.Store(2)
+	if ctx.Done() != nil {
+		j.left.Add(1)
+		j.unwatch = context.AfterFunc(ctx, func() {
+			j.fail(context.Cause(ctx))
+			j.end()
 		})
 	}
-	watch := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		fail(context.Cause(ctx))
-		close(watch)
-	})
-	direction := func(dst, src Conn, n *int64) {
-		var err error
-		if *n, err = pipe(dst, src); err != nil {
-			fail(err)
-		}
+	aToB(func(n int64, err error) { j.ended(a, b, &j.stats.AToB, n, err) })
+	bToA(func(n int64, err error) { j.ended(b, a, &j.stats.BToA, n, err) })
+}
+
+// joint is a pair of connections being spliced.
+type joint struct {
+	a, b    Conn
+	done    func(Stats, error)
+	unwatch func() bool  // of the context; nil: that does not end
+	left    atomic.Int32 // directions that go on, and one for the context
+	once    sync.Once
+	first   error
+	stats   Stats
+}
+
+// ended is the end of the direction from src to dst.
+func (j *joint) ended(src, dst Conn, count *int64, n int64, err error) {
+	*count = n
+	if err != nil {
+		err = fmt.Errorf("copy from %s to %s: %w", src.RemoteAddr(), dst.RemoteAddr(), err)
+	} else if err = dst.CloseWrite(); err != nil {
+		err = fmt.Errorf("half-close %s: %w", dst.RemoteAddr(), err)
 	}
-	wg.Go(func() { direction(b, a, &stats.AToB) })
-	direction(a, b, &stats.BToA)
-	wg.Wait()
-	if !stop() {
-		<-watch
+	if err != nil {
+		j.fail(err)
 	}
-	once.Do(func() {
-		_ = a.Close()
-		_ = b.Close()
+	if left := j.end(); left == 1 && j.unwatch != nil && j.unwatch() {
+		j.end()
+	}
+}
+
+// fail resets both, the first time.
+func (j *joint) fail(err error) {
+	j.once.Do(func() {
+		j.first = err
+		_ = Reset(j.a)
+		_ = Reset(j.b)
 	})
-	return stats, first
+}
+
+// end is called by whatever left counts.
+func (j *joint) end() (left int32) {
+	if left = j.left.Add(-1); left == 0 {
+		j.once.Do(func() {
+			_ = j.a.Close()
+			_ = j.b.Close()
+		})
+		j.done(j.stats, j.first)
+	}
+	return left
 }
 
 // Reset ends a connection abortively where it knows how (RST for TCP), and
@@ -80,24 +146,18 @@ func Reset(c net.Conn) error {
 	return c.Close()
 }
 
-// pipe copies src to dst until EOF and passes the EOF on. Connections that
-// know how to copy themselves (the kernel between two sockets, a flow out of
-// its own buffers) do so.
-func pipe(dst, src Conn) (n int64, err error) {
+// run copies src to dst until EOF. Connections that know how to copy
+// themselves (the kernel between two sockets, a flow out of its own buffers)
+// do so.
+func run(src, dst Conn, done func(int64, error)) {
 	_, gives := src.(io.WriterTo)
 	_, takes := dst.(io.ReaderFrom)
 	if gives || takes {
-		n, err = io.Copy(dst, src)
-	} else {
-		buf := buffers.Get().(*[]byte)
-		defer buffers.Put(buf)
-		n, err = io.CopyBuffer(dst, src, *buf)
+		done(io.Copy(dst, src))
+		return
 	}
-	if err != nil {
-		return n, fmt.Errorf("copy from %s to %s: %w", src.RemoteAddr(), dst.RemoteAddr(), err)
-	}
-	if err := dst.CloseWrite(); err != nil {
-		return n, fmt.Errorf("half-close %s: %w", dst.RemoteAddr(), err)
-	}
-	return n, nil
+	buf := buffers.Get().(*[]byte)
+	n, err := io.CopyBuffer(dst, src, *buf)
+	buffers.Put(buf)
+	done(n, err)
 }

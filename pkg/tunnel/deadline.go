@@ -23,8 +23,9 @@ func (d *deadline) stop() {
 	d.epoch++
 }
 
-// set replaces the deadline; zero means none. wake is broadcast when it passes.
-func (d *deadline) set(t time.Time, wake *sync.Cond) {
+// set replaces the deadline; zero means none. wake is called when it passes,
+// with mu held.
+func (d *deadline) set(t time.Time, mu *sync.Mutex, wake func()) {
 	d.stop()
 	d.passed = false
 	if t.IsZero() {
@@ -33,16 +34,16 @@ func (d *deadline) set(t time.Time, wake *sync.Cond) {
 	left := time.Until(t)
 	if left <= 0 {
 		d.passed = true
-		wake.Broadcast()
+		wake()
 		return
 	}
 	epoch := d.epoch
 	d.timer = time.AfterFunc(left, func() {
-		wake.L.Lock()
-		defer wake.L.Unlock()
+		mu.Lock()
+		defer mu.Unlock()
 		if d.epoch == epoch {
 			d.passed = true
-			wake.Broadcast()
+			wake()
 		}
 	})
 }
@@ -63,10 +64,10 @@ func (f *Flow) setDeadlines(t time.Time, read, write bool) error {
 		return errFlowClosed
 	}
 	if read {
-		f.readBy.set(t, &f.canRead)
+		f.readBy.set(t, &f.mu, f.readableLocked)
 	}
 	if write {
-		f.writeBy.set(t, &f.canWrite)
+		f.writeBy.set(t, &f.mu, f.canWrite.Broadcast)
 	}
 	return nil
 }

@@ -113,7 +113,7 @@ func (f *Flow) Close() error {
 		f.lingerUntil = time.Time{}
 		f.t.watch(f)
 	}
-	f.canRead.Broadcast()
+	f.readableLocked()
 	f.canWrite.Broadcast()
 	return nil
 }
@@ -174,7 +174,7 @@ func (f *Flow) overLocked(err error) {
 			close(f.answered)
 		}
 	}
-	f.canRead.Broadcast()
+	f.readableLocked()
 	f.canWrite.Broadcast()
 }
 

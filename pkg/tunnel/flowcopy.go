@@ -3,7 +3,7 @@ package tunnel
 import (
 	"errors"
 	"io"
-	"net"
+	"syscall"
 )
 
 // TryWriter is what a connection is that can take bytes without waiting.
@@ -13,62 +13,116 @@ type TryWriter interface {
 	TryWrite(p []byte) (int, error)
 }
 
-// WriteTo writes to w what arrives, until FIN, without a buffer of its own:
-// an idle flow holds no memory for it. What w has not taken yet counts as
-// unread, so a slow w holds up the peer. A TryWriter, or a TCP or Unix
-// connection, gets what it can take from the goroutine that reads the lane.
-func (f *Flow) WriteTo(w io.Writer) (int64, error) {
+var errDatagrams = errors.New("flow of datagrams cannot be copied as a stream")
+
+// WriteTo is CopyTo for those who have a goroutine to wait on.
+func (f *Flow) WriteTo(w io.Writer) (n int64, err error) {
+	ended := make(chan struct{})
+	f.CopyTo(w, func(total int64, why error) {
+		n, err = total, why
+		close(ended)
+	})
+	<-ended
+	return n, err
+}
+
+// CopyTo writes to w what arrives, until FIN, and then calls done, with the
+// number of bytes written. An idle flow needs neither a buffer nor a goroutine
+// for it. What w has not taken yet counts as unread, so a slow w holds up the
+// peer. A TryWriter, or a TCP or Unix connection, gets what it can take from
+// the goroutine that reads the lane.
+func (f *Flow) CopyTo(w io.Writer, done func(n int64, err error)) {
 	if f.datagram {
-		return 0, errors.New("flow of datagrams cannot be copied as a stream")
+		go done(0, errDatagrams)
+		return
 	}
-	sink := &sink{w: tryWriter(w)}
-	total := int64(0)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.sink = &sink{to: w, try: tryWriter(w), done: done}
+	if ready, _ := f.readyLocked(); ready {
+		f.readableLocked()
+	}
+}
+
+// sink is where a flow's bytes go. While it is the flow's, guarded by Flow.mu,
+// it gets them as they arrive; otherwise its drain is running.
+type sink struct {
+	to    io.Writer
+	try   TryWriter // nil: cannot without waiting
+	done  func(int64, error)
+	taken int64
+	busy  bool  // TryWrite is under way, without the lock
+	err   error // of TryWrite
+}
+
+// drain writes what the sink could not take without waiting, until nothing is
+// left for now.
+func (f *Flow) drain(s *sink) {
 	for {
-		c, err := f.takeChunk(sink)
+		c, err := f.takeChunk(s)
 		switch {
 		case errors.Is(err, io.EOF):
-			return total + sink.taken, nil
+			s.done(s.taken, nil)
+			return
 		case err != nil:
-			return total + sink.taken, err
+			s.done(s.taken, err)
+			return
+		case c == nil:
+			return
 		}
-		n, err := w.Write(c.buf[c.r:c.w])
-		total += int64(n)
+		n, err := s.to.Write(c.buf[c.r:c.w])
+		s.taken += int64(n)
 		f.consume(c)
 		if err != nil {
-			return total + sink.taken, err
+			s.done(s.taken, err)
+			return
 		}
 	}
 }
 
-// sink is where a flow's bytes go while its WriteTo waits. Guarded by Flow.mu,
-// but for w.
-type sink struct {
-	w      TryWriter // nil: cannot without waiting
-	taken  int64
-	busy   bool  // TryWrite is under way
-	wanted bool  // somebody waits until it is not
-	err    error // of TryWrite
+// takeChunk takes bytes that have arrived. Neither bytes nor an error: the
+// sink is the flow's again.
+func (f *Flow) takeChunk(s *sink) (*chunk, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if s.err != nil {
+		return nil, s.err
+	}
+	switch ready, err := f.readyLocked(); {
+	case !ready:
+		f.sink = s
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	return f.recv.detach(), nil
 }
 
-// offerLocked gives the sink, if there is one that waits, as much of p as it
-// takes, and says how much that was. It lets go of the lock meanwhile.
+// offerLocked gives the sink, if there is one, as much of p as it takes
+// without waiting, and says how much that was. It lets go of the lock
+// meanwhile.
 func (f *Flow) offerLocked(p []byte) int {
 	s := f.sink
-	if s == nil || s.err != nil || f.recv.n > 0 {
+	if s == nil || s.try == nil {
 		return 0
 	}
 	s.busy = true
 	f.mu.Unlock()
-	n, err := s.w.TryWrite(p)
+	n, err := s.try.TryWrite(p)
 	f.mu.Lock()
 	s.busy = false
 	s.taken += int64(n)
 	s.err = err
-	if s.wanted || err != nil {
-		s.wanted = false
-		f.canRead.Broadcast()
+	if ready, _ := f.readyLocked(); ready || err != nil {
+		f.readableLocked()
 	}
 	return n
+}
+
+// socket is what a TCP or Unix connection is, also as part of another type.
+type socket interface {
+	syscall.Conn
+	CloseWrite() error
 }
 
 // tryWriter is w's way to take bytes without waiting; nil if it has none.
@@ -76,28 +130,11 @@ func tryWriter(w io.Writer) TryWriter {
 	switch w := w.(type) {
 	case TryWriter:
 		return w
-	case *net.TCPConn:
-		return tryRaw(w)
-	case *net.UnixConn:
+	case socket:
 		return tryRaw(w)
 	default:
 		return nil
 	}
-}
-
-// takeChunk waits for bytes as Read does, for those that s does not take.
-func (f *Flow) takeChunk(s *sink) (*chunk, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.recv.n == 0 && s.w != nil {
-		f.sink = s
-	}
-	err := f.waitReadLocked(s)
-	f.sink = nil
-	if err != nil {
-		return nil, err
-	}
-	return f.recv.detach(), nil
 }
 
 // consume ends the use of a chunk that was taken.
@@ -112,40 +149,75 @@ func (f *Flow) consume(c *chunk) {
 	c.free()
 }
 
-// ReadWaiter is what a connection is that can wait without a buffer.
-type ReadWaiter interface {
-	io.Reader
-	// WaitRead returns when Read would return at once, or an error as Read does.
-	WaitRead() error
-}
-
-// ReadFrom writes what it reads from r, until io.EOF. From a ReadWaiter, and a
-// TCP or Unix connection, it reads without a buffer of its own, so that a pair
-// of idle connections holds no memory.
+// ReadFrom writes what it reads from r, until io.EOF. From a TCP or Unix
+// connection it reads without a buffer of its own, so that an idle pair holds
+// no memory.
 func (f *Flow) ReadFrom(r io.Reader) (int64, error) {
 	if f.datagram {
-		return 0, errors.New("flow of datagrams cannot be copied as a stream")
+		return 0, errDatagrams
 	}
-	read := readInto(r)
-	total := int64(0)
-	size := largeChunk
+	s := &source{f: f, read: readInto(r), size: largeChunk}
 	for {
-		if err := f.waitWrite(); err != nil {
-			return total, err
+		if ended, err := s.copy(); ended {
+			return s.taken, err
 		}
-		c, err := read(size)
+	}
+}
+
+// CopyFrom writes what it reads by try, until io.EOF, and then calls done,
+// with the number of bytes read. While there is nothing to read it needs
+// neither a buffer nor a goroutine: a try that returns 0 and no error calls
+// ready when there may be something, once, in its own time.
+func (f *Flow) CopyFrom(try func(p []byte, ready func()) (int, error), done func(n int64, err error)) {
+	if f.datagram {
+		go done(0, errDatagrams)
+		return
+	}
+	s := &source{f: f, size: largeChunk}
+	run := func() {
+		if ended, err := s.copy(); ended {
+			done(s.taken, err)
+		}
+	}
+	ready := func() { go run() }
+	s.read = func(size int) (*chunk, error) {
+		return readChunk(size, func(p []byte) (int, error) { return try(p, ready) })
+	}
+	ready()
+}
+
+// source is what a flow is being fed from.
+type source struct {
+	f *Flow
+	// read reads up to size bytes; it may return some along with an error.
+	read  func(size int) (*chunk, error)
+	size  int
+	taken int64
+}
+
+// copy copies until there is an error, or io.EOF, which is none, and it has
+// ended; or until there is nothing to read for now.
+func (s *source) copy() (ended bool, err error) {
+	for {
+		if err := s.f.waitWrite(); err != nil {
+			return true, err
+		}
+		c, err := s.read(s.size)
+		if c == nil && err == nil {
+			return false, nil // and somebody else may be copying already
+		}
 		if c != nil {
-			size = f.nextSize(c)
-			total += int64(c.w)
-			if err := f.writeChunk(c); err != nil {
-				return total, err
+			s.size = s.f.nextSize(c)
+			s.taken += int64(c.w)
+			if err := s.f.writeChunk(c); err != nil {
+				return true, err
 			}
 		}
 		switch {
 		case errors.Is(err, io.EOF):
-			return total, nil
+			return true, nil
 		case err != nil:
-			return total, err
+			return true, err
 		}
 	}
 }
@@ -193,29 +265,17 @@ func (f *Flow) queueChunk(c *chunk) (*wire, error) {
 // readInto returns a function that reads up to size bytes from r once. It
 // returns a chunk when there were bytes, and may return an error with it.
 func readInto(r io.Reader) func(size int) (*chunk, error) {
-	switch r := r.(type) {
-	case ReadWaiter:
-		return func(size int) (*chunk, error) {
-			if err := r.WaitRead(); err != nil {
-				return nil, err
-			}
-			return readChunk(r, size)
-		}
-	case *net.TCPConn:
-		if raw, err := r.SyscallConn(); err == nil {
-			return readReady(raw, r)
-		}
-	case *net.UnixConn:
-		if raw, err := r.SyscallConn(); err == nil {
+	if s, ok := r.(socket); ok {
+		if raw, err := s.SyscallConn(); err == nil {
 			return readReady(raw, r)
 		}
 	}
-	return func(size int) (*chunk, error) { return readChunk(r, size) }
+	return func(size int) (*chunk, error) { return readChunk(size, r.Read) }
 }
 
-func readChunk(r io.Reader, size int) (*chunk, error) {
+func readChunk(size int, read func([]byte) (int, error)) (*chunk, error) {
 	c := newChunk(size)
-	n, err := r.Read(c.buf)
+	n, err := read(c.buf)
 	if c.w = n; n <= 0 {
 		c.free()
 		return nil, err

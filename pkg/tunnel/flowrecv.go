@@ -15,7 +15,7 @@ type recvSide struct {
 	growAt      uint64 // a sender limited before this offset knows no better yet
 	finReceived bool
 	readClosed  bool
-	sink        *sink // that WriteTo waits with; nil while it does not wait
+	sink        *sink // gets what arrives; nil while it is being written to otherwise
 }
 
 // setWindow is the credit a flow begins with.
@@ -33,7 +33,7 @@ func (f *Flow) Read(p []byte) (int, error) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := f.waitReadLocked(nil); err != nil {
+	if err := f.waitReadLocked(); err != nil {
 		return 0, err
 	}
 	n := f.recv.read(&f.t.meter, p)
@@ -42,27 +42,40 @@ func (f *Flow) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// waitReadLocked returns nil when there are bytes. Meanwhile s, if there is
-// one, may get them; it is in use no more when this returns.
-func (f *Flow) waitReadLocked(s *sink) error {
+// waitReadLocked returns nil when there are bytes.
+func (f *Flow) waitReadLocked() error {
 	for {
-		switch {
-		case s != nil && s.busy:
-			s.wanted = true
-		case s != nil && s.err != nil:
-			return s.err
-		case f.closed:
-			return errFlowClosed
-		case f.readBy.passed:
-			return errDeadline
-		case f.recv.n > 0:
-			return nil
-		case f.finReceived || f.readClosed:
-			return io.EOF
-		case f.state == stateOver:
-			return f.err
+		if ready, err := f.readyLocked(); ready {
+			return err
 		}
 		f.canRead.Wait()
+	}
+}
+
+// readyLocked says whether a read would end at once, and how.
+func (f *Flow) readyLocked() (ready bool, err error) {
+	switch {
+	case f.closed:
+		return true, errFlowClosed
+	case f.readBy.passed:
+		return true, errDeadline
+	case f.recv.n > 0:
+		return true, nil
+	case f.finReceived || f.readClosed:
+		return true, io.EOF
+	case f.state == stateOver:
+		return true, f.err
+	default:
+		return false, nil
+	}
+}
+
+// readableLocked lets whoever waits for that go on.
+func (f *Flow) readableLocked() {
+	f.canRead.Broadcast()
+	if s := f.sink; s != nil && !s.busy {
+		f.sink = nil
+		go f.drain(s)
 	}
 }
 
@@ -81,7 +94,7 @@ func (f *Flow) CloseRead() error {
 		f.recv.free(&f.t.meter)
 		f.consumed = f.received
 		f.creditLocked(false)
-		f.canRead.Broadcast()
+		f.readableLocked()
 	}
 	return nil
 }
@@ -135,7 +148,7 @@ func (f *Flow) arriveLocked(p []byte) {
 		f.consumed += uint64(n)
 		if len(rest) > 0 {
 			f.recv.append(&f.t.meter, rest)
-			f.canRead.Broadcast()
+			f.readableLocked()
 		}
 	}
 }
@@ -202,7 +215,7 @@ func (f *Flow) onFin(offset uint64) error {
 	}
 	f.shrinkLocked()
 	f.finishLocked()
-	f.canRead.Broadcast()
+	f.readableLocked()
 	over := f.gone
 	f.mu.Unlock()
 	if over {
