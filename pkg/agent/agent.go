@@ -21,6 +21,7 @@ type Agent struct {
 	tunnels  *tunnel.Server
 	control  []net.Listener
 	captures []*capture
+	poller   *poller // of Run
 	started  time.Time
 }
 
@@ -111,7 +112,12 @@ var (
 
 // Run serves until ctx ends and the captured connections have drained, or the
 // agent was idle for too long; both are nil. It may be called once.
-func (a *Agent) Run(ctx context.Context) error {
+func (a *Agent) Run(ctx context.Context) (err error) {
+	defer a.stopListening()
+	if a.poller, err = newPoller(); err != nil {
+		return fmt.Errorf("agent: %w", err)
+	}
+	defer a.poller.close()
 	serving, stop := context.WithCancelCause(context.Background())
 	var wg sync.WaitGroup
 	for _, l := range a.control {

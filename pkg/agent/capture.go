@@ -40,21 +40,28 @@ func (c *capture) serve(ctx context.Context) {
 	acceptAll(ctx, c.listener, c.agent.cfg.Log, func(conn net.Conn) {
 		c.last.Store(int64(max(time.Since(c.agent.started), 1)))
 		c.active.Add(1)
-		wg.Go(func() {
-			defer c.active.Add(-1)
-			c.handle(ctx, conn.(*net.TCPConn))
+		wg.Add(1)
+		go c.handle(ctx, conn.(*net.TCPConn), func() {
+			c.active.Add(-1)
+			wg.Done()
 		})
 	})
 }
 
-func (c *capture) handle(ctx context.Context, client *net.TCPConn) {
+// handle calls done when the connection has ended; an intercepted one goes on
+// when it returns.
+func (c *capture) handle(ctx context.Context, client *net.TCPConn, done func()) {
 	log := c.agent.cfg.Log
 	if flow := c.offer(ctx, client); flow != nil {
-		if err := join(ctx, flow, client); err != nil {
-			log.Debug("intercepted connection ended", "err", err)
-		}
+		c.agent.join(ctx, flow, client, func(err error) {
+			if err != nil {
+				log.Debug("intercepted connection ended", "err", err)
+			}
+			done()
+		})
 		return
 	}
+	defer done()
 	app, err := c.dialApp(ctx, client)
 	if err != nil {
 		log.Debug("app not reached", "err", err)

@@ -118,8 +118,8 @@ func serve(ctx context.Context, fs *flag.FlagSet, args []string, getenv func(str
 	return a.Run(ctx)
 }
 
-// flowMemory is about what a flow takes that does nothing, most of it stacks.
-const flowMemory = 12 << 10
+// flowMemory is what a flow takes that does nothing, rounded up.
+const flowMemory = 4 << 10
 
 // fit divides the runtime's memory limit between buffers and flows. Without
 // one, 0 stands for the defaults.

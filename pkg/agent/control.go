@@ -68,7 +68,8 @@ func (a *Agent) serveTunnel(ctx context.Context, t *tunnel.Tunnel) {
 		if err != nil {
 			return
 		}
-		wg.Go(func() { a.serveFlow(t, r) })
+		wg.Add(1)
+		go a.serveFlow(t, r, wg.Done)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime"
 	"sync"
 	"syscall"
 	"testing"
@@ -334,7 +335,8 @@ func TestAssociationEndsWhenIdle(t *testing.T) {
 	}
 }
 
-// TestIdleFlowsAreSmall: connections that do nothing hold no buffers.
+// TestIdleFlowsAreSmall: connections that do nothing hold neither buffers nor
+// goroutines, and wake up again.
 func TestIdleFlowsAreSmall(t *testing.T) {
 	l, err := net.Listen("tcp", hostPort(podIP, 0))
 	if err != nil {
@@ -343,6 +345,24 @@ func TestIdleFlowsAreSmall(t *testing.T) {
 	defer func() { _ = l.Close() }()
 	a := startAgent(t, Config{})
 	tun := a.connect(t, "s")
+	askInfo(t, tun) // it serves
+	goroutines := runtime.NumGoroutine()
+	type connection struct {
+		flow   *tunnel.Flow
+		server net.Conn
+	}
+	talk := func(c connection) {
+		t.Helper()
+		_, _ = io.WriteString(c.flow, "x")
+		_, _ = io.WriteString(c.server, "y")
+		if _, err := c.flow.Read(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.server.Read(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var all []connection
 	for range 200 {
 		f, err := tun.Open(t.Context(), tunnel.Target{Network: "tcp", Address: l.Addr().String()})
 		if err != nil {
@@ -353,14 +373,15 @@ func TestIdleFlowsAreSmall(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() { _, _ = f.Close(), s.Close() }()
-		_, _ = io.WriteString(f, "x")
-		_, _ = io.WriteString(s, "y")
-		if _, err := f.Read(make([]byte, 1)); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := s.Read(make([]byte, 1)); err != nil {
-			t.Fatal(err)
-		}
+		all = append(all, connection{f, s})
+		talk(all[len(all)-1])
 	}
-	waitFor(t, "buffers are given back", func() bool { return a.budget.Held() == 0 })
+	idle := func() bool {
+		return a.budget.Held() == 0 && (runtime.GOOS != "linux" || runtime.NumGoroutine() <= goroutines)
+	}
+	waitFor(t, "buffers and goroutines are given back", idle)
+	for _, c := range all {
+		talk(c)
+	}
+	waitFor(t, "buffers and goroutines are given back again", idle)
 }

@@ -15,12 +15,14 @@ import (
 	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
 )
 
-// serveFlow answers one open and carries its flow to the end.
-func (a *Agent) serveFlow(t *tunnel.Tunnel, r *tunnel.Request) {
+// serveFlow answers one open and calls done when its flow has ended. A TCP
+// connection goes on when it returns.
+func (a *Agent) serveFlow(t *tunnel.Tunnel, r *tunnel.Request, done func()) {
 	target := r.Target()
 	switch {
 	case target.Network == "tcp":
-		a.serveTCP(r)
+		a.serveTCP(r, done)
+		return
 	case target.Network == "udp":
 		a.serveUDP(r)
 	case target.Network == NetworkService && target.Address == ServiceInfo:
@@ -30,22 +32,28 @@ func (a *Agent) serveFlow(t *tunnel.Tunnel, r *tunnel.Request) {
 	default:
 		_ = r.Refuse(tunnel.Unknown, "this agent knows no "+target.String())
 	}
+	done()
 }
 
-func (a *Agent) serveTCP(r *tunnel.Request) {
+func (a *Agent) serveTCP(r *tunnel.Request, done func()) {
 	conn, err := a.dial(r, "tcp")
 	if err != nil {
 		_ = r.Refuse(reasonOf(err), err.Error())
+		done()
 		return
 	}
-	defer func() { _ = conn.Close() }()
 	flow, err := r.Accept()
 	if err != nil {
+		_ = conn.Close()
+		done()
 		return
 	}
-	if err := join(context.Background(), flow, conn.(*net.TCPConn)); err != nil {
-		a.cfg.Log.Debug("flow ended", "target", r.Target().String(), "err", err)
-	}
+	a.join(context.Background(), flow, conn.(*net.TCPConn), func(err error) {
+		if err != nil {
+			a.cfg.Log.Debug("flow ended", "target", flow.Target().String(), "err", err)
+		}
+		done()
+	})
 }
 
 // deniedError is a target the agent's policy forbids.

@@ -91,23 +91,32 @@ func (t *tcpDialing) abort() {
 	}
 }
 
-// dial runs on a goroutine of its own for each SYN that handle let through.
+// dial runs on a goroutine of its own for each SYN that handle let through,
+// and ends when the connection is under way: what carries it needs none.
 func (t *tcpDialing) dial(r *tcp.ForwarderRequest) {
 	s := t.s
-	defer s.flows.Done()
 	id := r.ID()
 	t.mu.Lock()
 	held := t.pending[id]
 	t.mu.Unlock()
 	conn, flow := t.connect(r, id, held)
 	if conn == nil {
+		s.flows.Done()
 		return
 	}
 	s.tcpOpened.Add(1)
 	s.tcpActive.Add(1)
-	defer s.tcpActive.Add(-1)
-	if _, err := splice.Splice(s.ctx, conn, flow); err != nil {
-		s.cfg.Log.Debug("connection ended", "dst", dstOf(id), "err", err)
+	ended := func(_ splice.Stats, err error) {
+		if err != nil {
+			s.cfg.Log.Debug("connection ended", "dst", dstOf(id), "err", err)
+		}
+		s.tcpActive.Add(-1)
+		s.flows.Done()
+	}
+	if carrier, ok := flow.(splice.Carrier); ok {
+		splice.Join(s.ctx, conn, carrier, ended)
+	} else {
+		ended(splice.Splice(s.ctx, conn, flow))
 	}
 }
 
@@ -168,17 +177,39 @@ func dstOf(id stack.TransportEndpointID) netip.AddrPort {
 type tcpConn struct {
 	*gonet.TCPConn
 	ep            tcpip.Endpoint
-	wq            *waiter.Queue
 	local, remote *net.TCPAddr // the endpoint forgets them when it ends
+	readiness     splice.Readiness
 }
 
 func newTCPConn(wq *waiter.Queue, ep tcpip.Endpoint, id stack.TransportEndpointID) *tcpConn {
-	return &tcpConn{
+	c := &tcpConn{
 		TCPConn: gonet.NewTCPConn(wq, ep),
 		ep:      ep,
-		wq:      wq,
 		local:   net.TCPAddrFromAddrPort(dstOf(id)),
 		remote:  net.TCPAddrFromAddrPort(netip.AddrPortFrom(toAddr(id.RemoteAddress), id.RemotePort)),
+	}
+	var readable waiter.Entry
+	readable.Init(c, waiter.EventIn|waiter.EventHUp|waiter.EventErr)
+	wq.EventRegister(&readable)
+	return c
+}
+
+// NotifyEvent implements waiter.EventListener. The endpoint may be locked.
+func (c *tcpConn) NotifyEvent(waiter.EventMask) { c.readiness.Set() }
+
+// TryRead implements splice.Polled.
+func (c *tcpConn) TryRead(p []byte, ready func()) (int, error) {
+	for {
+		buf := tcpip.SliceWriter(p)
+		result, terr := c.ep.Read(&buf, tcpip.ReadOptions{})
+		switch {
+		case terr == nil:
+			return result.Count, nil
+		case !isWouldBlock(terr):
+			return c.Read(p) // fails at once, and says so in words
+		case c.readiness.Wait(ready):
+			return 0, nil
+		}
 	}
 }
 
@@ -192,21 +223,6 @@ func (c *tcpConn) TryWrite(p []byte) (int, error) {
 	return int(n), err
 }
 
-// WaitRead returns when there is something to read, or the end or an error.
-func (c *tcpConn) WaitRead() error {
-	const events = waiter.EventIn | waiter.EventHUp | waiter.EventErr
-	if c.ep.Readiness(events) != 0 {
-		return nil
-	}
-	entry, ready := waiter.NewChannelEntry(events)
-	c.wq.EventRegister(&entry)
-	defer c.wq.EventUnregister(&entry)
-	for c.ep.Readiness(events) == 0 {
-		<-ready
-	}
-	return nil
-}
-
 func isWouldBlock(err tcpip.Error) bool {
 	_, is := err.(*tcpip.ErrWouldBlock)
 	return is
@@ -215,8 +231,15 @@ func isWouldBlock(err tcpip.Error) bool {
 func (c *tcpConn) LocalAddr() net.Addr  { return c.local }
 func (c *tcpConn) RemoteAddr() net.Addr { return c.remote }
 
+// Close implements net.Conn, and ends a TryRead that waits.
+func (c *tcpConn) Close() error {
+	defer c.readiness.Set()
+	return c.TCPConn.Close()
+}
+
 // Reset ends the connection with RST.
 func (c *tcpConn) Reset() error {
+	defer c.readiness.Set()
 	c.ep.Abort()
 	c.ep.Close()
 	return nil

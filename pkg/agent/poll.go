@@ -1,0 +1,25 @@
+package agent
+
+import (
+	"net"
+	"syscall"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/splice"
+)
+
+// polled is a TCP connection that is read without a goroutine that waits: the
+// poller tells when there is something. It implements splice.Polled.
+type polled struct {
+	*net.TCPConn
+	poller    *poller
+	id        uint64          // at the poller
+	raw       syscall.RawConn // of the poller's
+	readiness splice.Readiness
+}
+
+// Close implements net.Conn, and ends a TryRead that waits.
+func (c *polled) Close() error {
+	c.poller.remove(c)
+	defer c.readiness.Set()
+	return c.TCPConn.Close()
+}
