@@ -69,8 +69,8 @@ func (r Reason) String() string {
 }
 
 // RefusedError is the peer's answer to an Open it did not accept. errors.Is
-// finds syscall.ECONNREFUSED, EHOSTUNREACH or ETIMEDOUT in it where the
-// reason is one of these.
+// finds syscall.EHOSTUNREACH or ETIMEDOUT in it where the reason is one of
+// these, and otherwise ECONNREFUSED: to try again at once is of no use.
 type RefusedError struct {
 	Target  Target
 	Reason  Reason
@@ -84,17 +84,15 @@ func (e *RefusedError) Error() string {
 	return fmt.Sprintf("open %s: %s: %s", e.Target, e.Reason, e.Message)
 }
 
-// Unwrap gives the errno a kernel would have given, if there is one.
+// Unwrap gives the errno a kernel would have given.
 func (e *RefusedError) Unwrap() error {
 	switch e.Reason {
-	case Refused:
-		return syscall.ECONNREFUSED
 	case Unreachable:
 		return syscall.EHOSTUNREACH
 	case TimedOut:
 		return syscall.ETIMEDOUT
 	default:
-		return nil
+		return syscall.ECONNREFUSED
 	}
 }
 

@@ -108,7 +108,8 @@ func TestRefused(t *testing.T) {
 		{Refused, syscall.ECONNREFUSED},
 		{Unreachable, syscall.EHOSTUNREACH},
 		{TimedOut, syscall.ETIMEDOUT},
-		{Conflict, nil},
+		{Conflict, syscall.ECONNREFUSED},
+		{Failed, syscall.ECONNREFUSED},
 	} {
 		go func() {
 			r, err := s.AcceptFlow(context.Background())
@@ -127,7 +128,7 @@ func TestRefused(t *testing.T) {
 		if !errors.As(err, &refused) || refused.Reason != test.reason || refused.Message != "because" {
 			t.Errorf("%v: %v", test.reason, err)
 		}
-		if test.is != nil && !errors.Is(err, test.is) {
+		if !errors.Is(err, test.is) {
 			t.Errorf("%v is not %v", err, test.is)
 		}
 	}
