@@ -113,8 +113,8 @@ var (
 // Run serves until ctx ends and the captured connections have drained, or the
 // agent was idle for too long; both are nil. It may be called once.
 func (a *Agent) Run(ctx context.Context) (err error) {
-	defer a.stopListening()
 	if a.poller, err = newPoller(); err != nil {
+		a.stopListening()
 		return fmt.Errorf("agent: %w", err)
 	}
 	defer a.poller.close()

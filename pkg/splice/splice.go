@@ -33,7 +33,9 @@ type Stats struct{ AToB, BToA int64 }
 // connections; the first such error is returned.
 func Splice(ctx context.Context, a, b Conn) (stats Stats, err error) {
 	ended := make(chan struct{})
-	start(ctx, a, b, func(done func(int64, error)) { go run(a, b, done) }, func(done func(int64, error)) { go run(b, a, done) },
+	start(ctx, a, b,
+		func(done func(int64, error)) { go run(a, b, done) },
+		func(done func(int64, error)) { run(b, a, done) },
 		func(s Stats, first error) {
 			stats, err = s, first
 			close(ended)

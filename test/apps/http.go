@@ -176,6 +176,13 @@ func runHTTP(ctx context.Context, s settings, _ []string) error {
 	if err != nil {
 		return err
 	}
+	if s.tunnel != "" {
+		flows, err := listenFlows(s.tunnel)
+		if err != nil {
+			return err
+		}
+		listeners = append(listeners, flows)
+	}
 	var wg sync.WaitGroup
 	failed := make(chan error, len(listeners))
 	for _, l := range listeners {

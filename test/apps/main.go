@@ -38,6 +38,7 @@ type settings struct {
 	method  string
 	bytes   int64
 	headers list
+	tunnel  string
 	load    loadOptions
 	in      io.Reader
 	out     io.Writer
@@ -86,6 +87,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, log io.Writer) e
 	flags.StringVar(&s.method, "method", "", "call: the method (default GET, POST with -bytes)")
 	flags.Int64Var(&s.bytes, "bytes", 0, "call: length of the body to send")
 	flags.Var(&s.headers, "header", "call, load: a header K:V, may be repeated")
+	flags.StringVar(&s.tunnel, "tunnel", "", "http: an address where it is also served over the flows of tunnels")
 	s.load.register(flags)
 	if err := flags.Parse(args[1:]); err != nil {
 		return err

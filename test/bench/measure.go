@@ -18,7 +18,7 @@ import (
 // relay that adds round trips.
 func measure(ctx context.Context, world *rig.Rig, s settings, say func(string)) (report Report, err error) {
 	apps := []manifests.App{
-		manifests.HTTP(appName, manifests.Options{Replicas: 1}),
+		manifests.HTTP(appName, manifests.Options{Replicas: 1, Args: []string{"-tunnel", fmt.Sprintf("127.0.0.1:%d", tunnelPort)}}),
 		manifests.HTTP(clientName, manifests.Options{Replicas: 1, NoService: true}),
 	}
 	if err := world.Deploy(ctx, apps...); err != nil {

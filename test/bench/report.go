@@ -15,7 +15,7 @@ type Way string
 // The ways that are compared.
 const (
 	Tele        Way = "kubectl tele"         // through TUN and lanes
-	Tunnel      Way = "tunnel alone"         // one lane, without TUN, in the benchmark's own process
+	Tunnel      Way = "tunnel alone"         // one lane from the benchmark's process to the app's: no TUN, no agent
 	Bare        Way = "bare stream"          // a port-forward stream of its own for each connection
 	Bare4       Way = "4 bare streams"       // a bulk transfer divided among four
 	PortForward Way = "kubectl port-forward" // what everybody has

@@ -16,10 +16,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 
-	"github.com/kubectl-tele/kubectl-tele/pkg/inject"
 	"github.com/kubectl-tele/kubectl-tele/pkg/portforward"
 	"github.com/kubectl-tele/kubectl-tele/pkg/session"
 	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
+	"github.com/kubectl-tele/kubectl-tele/test/apps/api"
 	"github.com/kubectl-tele/kubectl-tele/test/apps/manifests"
 	"github.com/kubectl-tele/kubectl-tele/test/rig"
 )
@@ -31,6 +31,8 @@ const (
 	// readyLimit bounds waiting for something that takes a second.
 	readyLimit  = time.Minute
 	forwardPort = 18080
+	// tunnelPort is where the app has the end of a tunnel of its own.
+	tunnelPort = 9099
 )
 
 // stage is one laptop that reaches the one pod in every way.
@@ -116,14 +118,10 @@ func (b *stage) up(ctx context.Context) error {
 	if b.agent, err = b.desk.Rig().Admin.CoreV1().Pods(manifests.Namespace).Get(ctx, status.Network.Agent.Pod, metav1.GetOptions{}); err != nil {
 		return err
 	}
-	known, ok := inject.AgentIn(&b.agent.Spec)
-	if !ok {
-		return fmt.Errorf("pod %s has no agent", b.agent.Name)
-	}
 	dial := func(ctx context.Context) (net.Conn, error) {
-		return b.forward.Dial(ctx, manifests.Namespace, b.agent.Name, known.ControlPort)
+		return b.forward.Dial(ctx, manifests.Namespace, b.pod.Name, tunnelPort)
 	}
-	if b.tunnel, err = tunnel.Dial(ctx, dial, tunnel.Config{Key: known.Key, Session: "bench", MaxLanes: 1}); err != nil {
+	if b.tunnel, err = tunnel.Dial(ctx, dial, tunnel.Config{Key: api.TunnelKey(), Session: "bench", MaxLanes: 1}); err != nil {
 		return err
 	}
 	b.stops = append(b.stops, func() { _ = b.tunnel.Close() })

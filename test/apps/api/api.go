@@ -74,3 +74,7 @@ type Sample struct {
 
 // End is when the request was over, rounded up.
 func (s Sample) End() time.Time { return s.Begin.Add(time.Duration(s.Millis+1) * time.Millisecond) }
+
+// TunnelKey is the key of the tunnels that the http application ends. It
+// protects nothing.
+func TunnelKey() []byte { return []byte("of the test applications' tunnel") }
