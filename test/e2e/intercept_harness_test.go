@@ -97,7 +97,7 @@ func followed(t *testing.T, url string, l *counted) {
 			// An app may take its time to answer nothing: how dial ends does not matter.
 			said, err := inPod(ctx, pod, "dial", address).CombinedOutput()
 			if l.n.Load() == before {
-				return fmt.Errorf("a connection went elsewhere, or was not made: dial: %v: %q", err, said)
+				return fmt.Errorf("a connection went elsewhere, or was not made: dial: %s: %q", fmt.Sprint(err), said)
 			}
 			return nil
 		})
