@@ -13,7 +13,7 @@ type polled struct {
 	*net.TCPConn
 	poller    *poller
 	id        uint64          // at the poller
-	raw       syscall.RawConn // of the poller's
+	raw       syscall.RawConn // of TCPConn; nil where the poller does nothing
 	readiness splice.Readiness
 }
 

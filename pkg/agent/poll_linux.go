@@ -8,6 +8,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // poller tells many connections when they can be read, on one goroutine. The
@@ -36,7 +37,11 @@ func newPoller() (*poller, error) {
 		return nil, os.NewSyscallError("fcntl", err)
 	}
 	p := &poller{file: os.NewFile(uintptr(fd), "epoll"), done: make(chan struct{}), conns: map[uint64]*polled{}}
-	if p.raw, err = p.file.SyscallConn(); err != nil {
+	p.raw, err = p.file.SyscallConn()
+	if err == nil {
+		err = p.file.SetReadDeadline(time.Time{}) // fails if the runtime does not poll it
+	}
+	if err != nil {
 		_ = p.file.Close()
 		return nil, fmt.Errorf("poll connections: %w", err)
 	}

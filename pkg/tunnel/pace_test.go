@@ -22,8 +22,8 @@ func TestPace(t *testing.T) {
 		}
 	}
 	run(time.Second, time.Millisecond, 1000*mb)
-	if p.window < maxFlight/2 {
-		t.Errorf("%d bytes in flight on a fast way of 1 ms", p.window)
+	if p.window != maxFlight {
+		t.Errorf("%d bytes in flight on a fast way of 1 ms, not %d", p.window, maxFlight)
 	}
 	run(20*time.Second, time.Millisecond, 10*mb)
 	if p.window > 3*mb {

@@ -25,6 +25,7 @@ type ackFlow [36]byte
 
 type heldAck struct {
 	number uint32
+	window uint16
 	size   int
 	packet [maxAck]byte // of which size are used
 }
@@ -49,12 +50,12 @@ func (a *heldAcks) take(pkt *stack.PacketBuffer) bool {
 	if !ok {
 		return false
 	}
-	ack := heldAck{number: tcp.AckNumber(), size: len(ip) + len(tcp)}
+	ack := heldAck{number: tcp.AckNumber(), window: tcp.WindowSize(), size: len(ip) + len(tcp)}
 	mere := tcp.Flags() == header.TCPFlagAck && pkt.Data().Size() == 0 && len(tcp) <= mereHeader && ack.size <= maxAck
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	before, waits := a.held[flow]
-	if mere && (!waits || int32(ack.number-before.number) > 0) {
+	if mere && (!waits || ack.number != before.number || ack.window != before.window) {
 		copy(ack.packet[copy(ack.packet[:], ip):], tcp)
 		a.held[flow] = ack
 		select {

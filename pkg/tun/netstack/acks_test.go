@@ -30,7 +30,7 @@ func builtSegment(t *testing.T, port uint16, ack uint32, flags header.TCPFlags, 
 
 // TestHeldAcks: only the last of a flow's mere acknowledgments is written, and
 // none when something that says as much has been. Whatever says more is not
-// held: a repetition, SACK, window, FIN.
+// held: a repetition, SACK, FIN.
 func TestHeldAcks(t *testing.T) {
 	const ack = header.TCPFlagAck
 	a := newHeldAcks()
@@ -64,6 +64,17 @@ func TestHeldAcks(t *testing.T) {
 	hold(true, 2, 100, ack, 12, 0)
 	hold(false, 1, 200, ack|header.TCPFlagPsh, 12, 5)
 	written(100)
+
+	// A window that was closed must not be the last word.
+	hold(true, 3, 100, ack, 12, 0)
+	opened := builtSegment(t, 3, 100, ack, 12, 0)
+	header.TCP(opened.TransportHeader().Slice()).SetWindowSize(1000)
+	if !a.take(opened) {
+		t.Error("a window is written before one that came earlier")
+	}
+	if got := a.appendTo(nil); len(got) != 1 || got[0].window != 1000 {
+		t.Errorf("written instead of the open window: %v", got)
+	}
 
 	hold(true, 1, 300, ack, 12, 0)
 	hold(false, 1, 300, ack|header.TCPFlagFin, 12, 0)

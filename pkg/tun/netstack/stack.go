@@ -39,7 +39,8 @@ var errClosing = errors.New("network stack closed")
 // Stack is a running network stack on a device.
 //
 // Its goroutines are the read loop, one for acknowledgments, one for each
-// connection being dialed or carried, and gVisor's own. All end with Close.
+// connection being dialed, two at most for one carried, while there is
+// something to carry, and gVisor's own. All end with Close.
 type Stack struct {
 	cfg   Config
 	gv    *stack.Stack
