@@ -36,8 +36,29 @@ func (b *stage) client(w Way, connections int, fresh bool) *http.Client {
 	return &http.Client{Transport: &http.Transport{
 		DialContext: b.dialer(w), DisableKeepAlives: fresh, DisableCompression: true,
 		MaxIdleConnsPerHost: connections, MaxConnsPerHost: connections,
-		ReadBufferSize: 256 << 10, WriteBufferSize: 256 << 10,
 	}}
+}
+
+// bulkBuffer is what a bulk transfer reads and writes at once.
+const bulkBuffer = 256 << 10
+
+// bulkClient is client with large buffers, which would be much of a small
+// request's cost.
+func (b *stage) bulkClient(w Way, connections int) *http.Client {
+	client := b.client(w, connections, false)
+	transport := client.Transport.(*http.Transport)
+	transport.ReadBufferSize, transport.WriteBufferSize = bulkBuffer, bulkBuffer
+	return client
+}
+
+// buffers are those that answers are read into.
+var buffers = sync.Pool{New: func() any { return new([bulkBuffer]byte) }}
+
+// discard reads to the end and returns how much that was.
+func discard(r io.Reader) (int64, error) {
+	buffer := buffers.Get().(*[bulkBuffer]byte)
+	defer buffers.Put(buffer)
+	return io.CopyBuffer(struct{ io.Writer }{io.Discard}, r, buffer[:])
 }
 
 // base is the URL of the app; where it leads is the client's to say.
@@ -51,7 +72,7 @@ func (b *stage) bulk(ctx context.Context, w Way, n int, bytes int64, move mover)
 	if w == Bare4 {
 		n *= 4
 	}
-	client := b.client(w, n, false)
+	client := b.bulkClient(w, n)
 	defer client.CloseIdleConnections()
 	share := bytes / int64(n)
 	errs := make([]error, n)
@@ -100,7 +121,7 @@ func answer(client *http.Client, request *http.Request, want int64) error {
 		return err
 	}
 	defer func() { _ = reply.Body.Close() }()
-	got, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, reply.Body, make([]byte, 256<<10))
+	got, err := discard(reply.Body)
 	switch {
 	case err != nil:
 		return err
@@ -165,7 +186,7 @@ func (b *stage) latency(ctx context.Context, w Way, q float64) (float64, error) 
 func (b *stage) duringBulk(ctx context.Context, w Way, q float64) (float64, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	client := b.client(w, 1, false)
+	client := b.bulkClient(w, 1)
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("%s/big?bytes=%d", base, int64(1)<<40), nil)
 	if err != nil {
 		return 0, err
@@ -186,7 +207,7 @@ func (b *stage) duringBulk(ctx context.Context, w Way, q float64) (float64, erro
 		_, err := io.CopyN(io.Discard, reply.Body, 16<<20)
 		close(started)
 		if err == nil {
-			_, err = io.CopyBuffer(struct{ io.Writer }{io.Discard}, reply.Body, make([]byte, 256<<10))
+			_, err = discard(reply.Body)
 		}
 		early = err
 		close(ended)
