@@ -124,6 +124,12 @@ func (d *Dialer) Dial(ctx context.Context, namespace, pod string, port uint16) (
 		}
 		return nil, fmt.Errorf("port-forward to %s: %w", target, err)
 	}
+	// What stopped the first may have passed meanwhile: a kubelet did not know
+	// the pod yet, for example.
+	if again, err := d.dialRetry(ctx, first, target); err == nil {
+		_ = conn.Close()
+		return again, nil
+	}
 	d.preferred.CompareAndSwap(uint32(first), uint32(first.other()))
 	return conn, nil
 }

@@ -28,25 +28,34 @@ func TestDialFallsBackAndRemembers(t *testing.T) {
 		}
 		return false
 	}
+	asked := false
 	tests := []struct {
 		name   string
 		answer func(http.ResponseWriter, *http.Request) bool
 		want   string // requests of two dials
 	}{
 		{"spdy works", nil, "POST, POST"},
-		{"create forbidden", forbidPOST, "POST, GET, GET"},
+		{"create forbidden", forbidPOST, "POST, GET, POST, GET"},
 		{"proxy answers a page", func(w http.ResponseWriter, r *http.Request) bool {
 			if r.Method == http.MethodPost {
 				http.Error(w, "<html>bad gateway</html>", http.StatusBadGateway)
 			}
 			return r.Method == http.MethodPost
-		}, "POST, GET, GET"},
+		}, "POST, GET, POST, GET"},
 		{"proxy strips the upgrade", func(w http.ResponseWriter, r *http.Request) bool {
 			if r.Method == http.MethodPost {
 				writeStatus(w, http.StatusBadRequest, metav1.StatusReasonBadRequest, "Upgrade request required")
 			}
 			return r.Method == http.MethodPost
-		}, "POST, GET, GET"},
+		}, "POST, GET, POST, GET"},
+		{"pod not known yet", func(w http.ResponseWriter, _ *http.Request) bool {
+			if asked {
+				return false
+			}
+			asked = true
+			http.Error(w, `pod not found ("front-1_shop")`, http.StatusInternalServerError)
+			return true
+		}, "POST, GET, POST, POST"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -30,17 +31,22 @@ const connectLanes = 2
 const jobNameLabel = "batch.kubernetes.io/job-name"
 
 // agentPod is a pod with an agent that the session has made, through a Job.
-// Who has it runs its link and removes it.
+// Who has it removes it.
 type agentPod struct {
 	session   *Session
 	job       string
 	pod, node string
-	link      *link
+
+	link     *link // nil until the pod has a node
+	starting atomic.Bool
+	stop     context.CancelFunc // ends the link
+	ended    chan struct{}      // closed when the link has ended
+	err      error              // why it has, then
 }
 
 // makeAgentPod makes the Job and returns when the agent of its pod has been
-// started. On failure the Job is gone again.
-func (s *Session) makeAgentPod(ctx context.Context, image string, p Progress) (_ *agentPod, err error) {
+// reached, or is known to have been started. On failure the Job is gone again.
+func (s *Session) makeAgentPod(ctx context.Context, image string, p Progress) (*agentPod, error) {
 	key, err := newKey()
 	if err != nil {
 		return nil, err
@@ -64,25 +70,64 @@ func (s *Session) makeAgentPod(ctx context.Context, image string, p Progress) (_
 	if err != nil {
 		return nil, fmt.Errorf("create the agent's Job in namespace %s: %w", s.cfg.Namespace, err)
 	}
-	a := &agentPod{session: s, job: created.Name}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, a.remove(context.WithoutCancel(ctx)))
-		}
-	}()
-	pod, err := s.waitAgentPod(ctx, a.job, p)
-	if err != nil {
-		return nil, err
+	a := &agentPod{session: s, job: created.Name, ended: make(chan struct{})}
+	if err := a.start(ctx, key, p); err != nil {
+		return nil, errors.Join(err, a.remove(context.WithoutCancel(ctx)))
 	}
-	a.pod, a.node = pod.Name, pod.Spec.NodeName
-	a.link = s.link(a.pod, inject.DefaultControlPort, key, "connect", refuseAll)
-	a.link.gone = a.gone
-	a.link.cfg.MinLanes = connectLanes
 	return a, nil
 }
 
-// gone returns why the agent cannot come back, nil if it may.
+// start watches the agent's pod until its agent runs. The agent is dialled as
+// soon as the pod has a node: a kubelet says up to a second late what it has
+// started.
+func (a *agentPod) start(ctx context.Context, key []byte, p Progress) error {
+	a.starting.Store(true)
+	defer a.starting.Store(false)
+	watchCtx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	dialled := make(chan error, 1)
+	err := a.session.watchAgentPod(watchCtx, a.job, p, func(pod *corev1.Pod) {
+		if a.link != nil || pod.Spec.NodeName == "" {
+			return
+		}
+		a.run(ctx, pod, key)
+		go func() {
+			defer close(dialled)
+			if _, err := a.link.wait(watchCtx); watchCtx.Err() == nil {
+				dialled <- err
+				cancel()
+			}
+		}()
+	})
+	if a.link == nil || err == nil {
+		return err
+	}
+	cancel()
+	if dialErr, ok := <-dialled; ok {
+		return dialErr
+	}
+	return err
+}
+
+// run keeps the tunnel to the pod's agent up until stop.
+func (a *agentPod) run(ctx context.Context, pod *corev1.Pod, key []byte) {
+	a.pod, a.node = pod.Name, pod.Spec.NodeName
+	a.link = a.session.link(a.pod, inject.DefaultControlPort, key, "connect", refuseAll)
+	a.link.gone = a.gone
+	a.link.cfg.MinLanes = connectLanes
+	ctx, a.stop = context.WithCancel(context.WithoutCancel(ctx))
+	go func() {
+		defer close(a.ended)
+		a.err = a.link.run(ctx)
+	}()
+}
+
+// gone returns why the agent cannot come back, nil if it may. While it starts,
+// the watch knows.
 func (a *agentPod) gone(ctx context.Context) error {
+	if a.starting.Load() {
+		return nil
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, apiTimeout, fmt.Errorf("the API server did not answer within %s", apiTimeout))
 	defer cancel()
 	// A list, as getting a pod would take one right more.
@@ -105,8 +150,12 @@ func (a *agentPod) gone(ctx context.Context) error {
 	return nil
 }
 
-// remove removes the Job and its pod. It may be called again.
+// remove ends the tunnel and removes the Job and its pod. It may be called again.
 func (a *agentPod) remove(ctx context.Context) error {
+	if a.link != nil {
+		a.stop()
+		<-a.ended
+	}
 	ctx, cancel := context.WithTimeout(ctx, jobDeleteLimit)
 	defer cancel()
 	err := inject.DeleteJob(ctx, a.session.client, a.session.cfg.Namespace, a.job)
@@ -122,9 +171,9 @@ func (a *agentPod) remove(ctx context.Context) error {
 	return nil
 }
 
-// waitAgentPod returns the Job's pod when its agent runs, or says at once why
-// it cannot.
-func (s *Session) waitAgentPod(ctx context.Context, job string, p Progress) (*corev1.Pod, error) {
+// watchAgentPod shows each state of the Job's pod to seen, and returns when its
+// agent runs, or at once when it cannot.
+func (s *Session) watchAgentPod(ctx context.Context, job string, p Progress, seen func(*corev1.Pod)) error {
 	pods := s.client.CoreV1().Pods(s.cfg.Namespace)
 	selector := jobNameLabel + "=" + job
 	lw := &cache.ListWatch{
@@ -138,7 +187,7 @@ func (s *Session) waitAgentPod(ctx context.Context, job string, p Progress) (*co
 		},
 	}
 	last := "its pod has not been made"
-	event, err := watchtools.UntilWithSync(ctx, lw, &corev1.Pod{}, nil, func(e watch.Event) (bool, error) {
+	_, err := watchtools.UntilWithSync(ctx, lw, &corev1.Pod{}, nil, func(e watch.Event) (bool, error) {
 		pod, ok := e.Object.(*corev1.Pod)
 		if !ok {
 			return false, nil
@@ -150,6 +199,7 @@ func (s *Session) waitAgentPod(ctx context.Context, job string, p Progress) (*co
 			last = said
 			p.doing("agent " + pod.Name + ": " + said)
 		}
+		seen(pod)
 		return agentStarted(pod), nil
 	})
 	if err != nil {
@@ -159,9 +209,9 @@ func (s *Session) waitAgentPod(ctx context.Context, job string, p Progress) (*co
 				err = fmt.Errorf("%w (%s)", err, why)
 			}
 		}
-		return nil, fmt.Errorf("start the agent of Job %s: %w", job, err)
+		return fmt.Errorf("start the agent of Job %s: %w", job, err)
 	}
-	return event.Object.(*corev1.Pod), nil
+	return nil
 }
 
 // jobEvents returns the last warning about the Job: a quota or an admission

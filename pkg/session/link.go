@@ -98,7 +98,7 @@ func (l *link) run(ctx context.Context) error {
 		case <-time.After(backoff/2 + rand.N(backoff)):
 		case <-ctx.Done():
 		}
-		backoff = min(2*backoff, linkBackoffLast)
+		backoff = min(backoff+backoff/4, linkBackoffLast)
 	}
 }
 

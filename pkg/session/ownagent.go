@@ -63,11 +63,12 @@ func (s *Session) startOwnAgent(ctx context.Context, image string, p Progress) (
 func (a *ownAgent) run(ctx context.Context, now *agentPod) {
 	defer close(a.done)
 	for {
-		err := now.link.run(ctx)
-		if ctx.Err() != nil {
+		select {
+		case <-now.ended:
+		case <-ctx.Done():
 			return
 		}
-		a.log.Warn("the session's agent is gone, another is made", "pod", now.pod, "err", err)
+		a.log.Warn("the session's agent is gone, another is made", "pod", now.pod, "err", now.err)
 		if now = a.remake(ctx, now); now == nil {
 			return
 		}
