@@ -144,3 +144,76 @@ func delayed(dst, src net.Conn, delay time.Duration) {
 		pieces <- piece{b[:n], time.Now().Add(delay)}
 	}
 }
+
+// TestStalledFlowDelaysNoOther: on several lanes full of flows that nobody
+// reads, a question and a download take no longer than without them, but for
+// one frame that may be on its way.
+func TestStalledFlowDelaysNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const (
+			rate  = 10 << 20
+			lanes = 3
+			frame = maxChunk * time.Second / rate
+		)
+		o := newOffice(t)
+		o.link = func(c, s net.Conn) (net.Conn, net.Conn) { return &slowConn{c, rate}, &slowConn{s, rate} }
+		a, b := o.connect(Config{Lanes: NewLaneLimit(lanes), MinLanes: lanes})
+		waitFor(t, func() bool { return a.Stats().Lanes == lanes })
+		f, g := flowPair(t, a, b, "tcp")
+		go func() { _, _ = io.Copy(g, g) }()
+		down, up := flowPair(t, a, b, "tcp")
+		ask := func() time.Duration {
+			start := time.Now()
+			buf := make([]byte, 100)
+			_, _ = f.Write(buf)
+			if _, err := io.ReadFull(f, buf); err != nil {
+				t.Fatal(err)
+			}
+			return time.Since(start)
+		}
+		download := func() time.Duration {
+			start := time.Now()
+			const size = 4 << 20
+			go func() { _, _ = up.Write(make([]byte, size)) }()
+			if _, err := io.CopyN(io.Discard, down, size); err != nil {
+				t.Fatal(err)
+			}
+			return time.Since(start)
+		}
+		download() // grows what the flow may have in flight
+		time.Sleep(time.Second)
+		question, transfer := ask(), download()
+
+		const stalled = 30
+		var flows []*Flow
+		for range stalled {
+			f, g := flowPair(t, a, b, "tcp")
+			flows = append(flows, f)
+			for _, f := range []*Flow{f, g} {
+				go func() { _, _ = f.Write(make([]byte, 4<<20)) }()
+			}
+		}
+		time.Sleep(10 * time.Second)
+		used := map[*lane]bool{} // all but the first, which is kept free of bulk
+		for _, f := range flows {
+			f.mu.Lock()
+			used[f.lane] = true
+			f.mu.Unlock()
+		}
+		if held := b.cfg.Budget.Held(); len(used) != lanes-1 || held < stalled*startWindow/2 {
+			t.Fatalf("only %d bytes wait to be read, on %d lanes", held, len(used))
+		}
+		var worstQuestion, worstTransfer time.Duration
+		for range 20 {
+			worstQuestion, worstTransfer = max(worstQuestion, ask()), max(worstTransfer, download())
+		}
+		t.Logf("question %v, before %v; transfer %v, before %v; a frame takes %v",
+			worstQuestion, question, worstTransfer, transfer, frame)
+		if worstQuestion > question+frame || worstTransfer > transfer+frame {
+			t.Errorf("question after %v instead of %v, transfer after %v instead of %v",
+				worstQuestion, question, worstTransfer, transfer)
+		}
+		_, _ = a.Close(), b.Close()
+		synctest.Wait()
+	})
+}
