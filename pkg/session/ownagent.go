@@ -162,7 +162,7 @@ func (a *ownAgent) dial(ctx context.Context, network string, addr netip.AddrPort
 	return t.Open(ctx, tunnel.Target{Network: network, Address: addr.String()})
 }
 
-func (a *ownAgent) dialTCP(ctx context.Context, addr netip.AddrPort) (splice.Conn, error) {
+func (a *ownAgent) dialTCP(ctx context.Context, addr netip.AddrPort) (splice.Carrier, error) {
 	flow, err := a.dial(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err

@@ -37,6 +37,32 @@ func (m *memory) Read(b []byte) (int, error) {
 	m.left -= n
 	return int(n), nil
 }
+
+func (m *memory) CopyTo(w io.Writer, done func(int64, error)) {
+	go func() { done(io.CopyBuffer(w, struct{ io.Reader }{m}, make([]byte, 128<<10))) }()
+}
+
+func (m *memory) CopyFrom(try func([]byte, func()) (int, error), done func(int64, error)) {
+	go func() {
+		buf := make([]byte, 128<<10)
+		ready := make(chan struct{}, 1)
+		for sum := int64(0); ; {
+			n, err := try(buf, func() { ready <- struct{}{} })
+			sum += int64(n)
+			switch {
+			case errors.Is(err, io.EOF):
+				done(sum, nil)
+				return
+			case err != nil:
+				done(sum, err)
+				return
+			case n == 0:
+				<-ready
+			}
+		}
+	}()
+}
+
 func (m *memory) Write(b []byte) (int, error)      { return len(b), nil }
 func (m *memory) CloseWrite() error                { return m.end() }
 func (m *memory) Close() error                     { return m.end() }
@@ -49,7 +75,7 @@ func (m *memory) SetWriteDeadline(time.Time) error { return nil }
 // BenchmarkDown is from a flow to an application, in chunks of 1 MiB.
 func BenchmarkDown(b *testing.B) {
 	const chunk = 1 << 20
-	start(b, Config{DialTCP: func(context.Context, netip.AddrPort) (splice.Conn, error) {
+	start(b, Config{DialTCP: func(context.Context, netip.AddrPort) (splice.Carrier, error) {
 		return newMemory(int64(b.N) * chunk), nil
 	}})
 	c, err := net.Dial("tcp", "10.96.0.1:80")
@@ -70,7 +96,7 @@ func BenchmarkDown(b *testing.B) {
 // BenchmarkUp is from an application to a flow, in chunks of 1 MiB.
 func BenchmarkUp(b *testing.B) {
 	const chunk = 1 << 20
-	start(b, Config{DialTCP: func(context.Context, netip.AddrPort) (splice.Conn, error) {
+	start(b, Config{DialTCP: func(context.Context, netip.AddrPort) (splice.Carrier, error) {
 		return newMemory(0), nil
 	}})
 	c, err := net.Dial("tcp", "10.96.0.1:80")
@@ -96,7 +122,7 @@ func BenchmarkUp(b *testing.B) {
 
 // BenchmarkConnect is one connection, one byte there and back, close.
 func BenchmarkConnect(b *testing.B) {
-	start(b, Config{DialTCP: func(context.Context, netip.AddrPort) (splice.Conn, error) {
+	start(b, Config{DialTCP: func(context.Context, netip.AddrPort) (splice.Carrier, error) {
 		return newMemory(1), nil
 	}})
 	b.ResetTimer()

@@ -29,8 +29,9 @@ type Config struct {
 	// that is ECONNREFUSED answers RST, EHOSTUNREACH and ENETUNREACH answer
 	// the ICMP error, and for all others nothing is answered, so that the
 	// application's connect times out. Its context ends after DialLimit, or
-	// with the stack.
-	DialTCP func(ctx context.Context, dst netip.AddrPort) (splice.Conn, error)
+	// with the stack. An open connection is the carrier's to move: it has no
+	// goroutine here.
+	DialTCP func(ctx context.Context, dst netip.AddrPort) (splice.Carrier, error)
 
 	// DialUDP makes an association with dst whose reads and writes keep
 	// message boundaries. If it fails, or a read from it fails other than

@@ -8,7 +8,7 @@
 // only when the dial behind it has, a refusal is a refusal, half-close and
 // reset are passed on both ways.
 //
-//	kernel -> device -> read loop -> gVisor -+-> TCP: DialTCP, then splice
+//	kernel -> device -> read loop -> gVisor -+-> TCP: DialTCP, then splice.Join
 //	                                         +-> UDP: DialUDP, one per 4-tuple
 //	                                         +-> Local addresses: listeners
 //

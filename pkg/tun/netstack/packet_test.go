@@ -61,7 +61,7 @@ func onWire(t *testing.T, cfg Config) (*Stack, *wire) {
 	w := newWire()
 	cfg.MTU, cfg.Addrs, cfg.Local = maxPacket, testAddrs, testLocal
 	if cfg.DialTCP == nil {
-		cfg.DialTCP = func(_ context.Context, dst netip.AddrPort) (splice.Conn, error) {
+		cfg.DialTCP = func(_ context.Context, dst netip.AddrPort) (splice.Carrier, error) {
 			t.Errorf("dialed tcp %s", dst)
 			return nil, io.EOF
 		}
@@ -211,7 +211,7 @@ func TestRefusalPackets(t *testing.T) {
 		dst := netip.AddrPortFrom(netip.MustParseAddr(host), 80)
 		t.Run(name, func(t *testing.T) {
 			answers := make(chan error)
-			_, w := onWire(t, Config{DialTCP: func(context.Context, netip.AddrPort) (splice.Conn, error) { return nil, <-answers }})
+			_, w := onWire(t, Config{DialTCP: func(context.Context, netip.AddrPort) (splice.Carrier, error) { return nil, <-answers }})
 			syn := segment(dst, 4000, isn, 0, header.TCPFlagSyn)
 			for want, err := range map[unreachableKind]error{unreachableHost: syscall.EHOSTUNREACH, unreachableNet: syscall.ENETUNREACH} {
 				w.in <- syn
@@ -279,7 +279,7 @@ func TestStraySegments(t *testing.T) {
 
 func TestMaxDialing(t *testing.T) {
 	dialed := make(chan uint16, 8)
-	s, w := onWire(t, Config{MaxDialing: 2, DialTCP: func(ctx context.Context, dst netip.AddrPort) (splice.Conn, error) {
+	s, w := onWire(t, Config{MaxDialing: 2, DialTCP: func(ctx context.Context, dst netip.AddrPort) (splice.Carrier, error) {
 		dialed <- dst.Port()
 		<-ctx.Done()
 		return nil, ctx.Err()
@@ -300,7 +300,7 @@ func TestDialLimit(t *testing.T) {
 	ended := make(chan error, 2)
 	_, w := onWire(t, Config{
 		DialLimit: time.Millisecond,
-		DialTCP: func(ctx context.Context, _ netip.AddrPort) (splice.Conn, error) {
+		DialTCP: func(ctx context.Context, _ netip.AddrPort) (splice.Carrier, error) {
 			<-ctx.Done()
 			ended <- ctx.Err()
 			return nil, ctx.Err()
@@ -328,7 +328,8 @@ func TestDialLimit(t *testing.T) {
 // and its connection is reset.
 func TestCloseInHandshake(t *testing.T) {
 	near, far := loopbackPair(t)
-	s, w := onWire(t, Config{DialTCP: func(context.Context, netip.AddrPort) (splice.Conn, error) { return near, nil }})
+	carry := overTunnel(t)
+	s, w := onWire(t, Config{DialTCP: func(context.Context, netip.AddrPort) (splice.Carrier, error) { return carry(near) }})
 	w.in <- segment(netip.MustParseAddrPort("10.96.0.1:80"), 4000, isn, 0, header.TCPFlagSyn)
 	if p := transport(t, w.next(t)); p.Flags() != header.TCPFlagSyn|header.TCPFlagAck {
 		t.Fatalf("got %s", p.Flags())
@@ -350,7 +351,8 @@ func TestCloseInHandshake(t *testing.T) {
 // with RST: the dialed connection is reset.
 func TestGivenUpInHandshake(t *testing.T) {
 	near, far := loopbackPair(t)
-	s, w := onWire(t, Config{DialTCP: func(context.Context, netip.AddrPort) (splice.Conn, error) { return near, nil }})
+	carry := overTunnel(t)
+	s, w := onWire(t, Config{DialTCP: func(context.Context, netip.AddrPort) (splice.Carrier, error) { return carry(near) }})
 	dst := netip.MustParseAddrPort("10.96.0.1:80")
 	w.in <- segment(dst, 4000, isn, 0, header.TCPFlagSyn)
 	ack := transport(t, w.next(t))
@@ -374,7 +376,7 @@ func FuzzInbound(f *testing.F) {
 	w := newWire()
 	s, err := New(w, Config{
 		MTU: maxPacket, Addrs: testAddrs, Local: testLocal,
-		DialTCP: func(context.Context, netip.AddrPort) (splice.Conn, error) { return nil, syscall.EHOSTUNREACH },
+		DialTCP: func(context.Context, netip.AddrPort) (splice.Carrier, error) { return nil, syscall.EHOSTUNREACH },
 		DialUDP: func(context.Context, netip.AddrPort) (net.Conn, error) { return nil, syscall.ECONNREFUSED },
 	})
 	if err != nil {

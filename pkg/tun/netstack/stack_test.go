@@ -23,6 +23,7 @@ import (
 	"github.com/kubectl-tele/kubectl-tele/pkg/splice"
 	"github.com/kubectl-tele/kubectl-tele/pkg/tun"
 	"github.com/kubectl-tele/kubectl-tele/pkg/tun/tuntest"
+	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
 )
 
 func TestMain(m *testing.M) { tuntest.Main(m) }
@@ -53,7 +54,7 @@ func start(tb testing.TB, cfg Config) *Stack {
 	cfg.Addrs = testAddrs
 	cfg.Local = testLocal
 	if cfg.DialTCP == nil {
-		cfg.DialTCP = func(context.Context, netip.AddrPort) (splice.Conn, error) {
+		cfg.DialTCP = func(context.Context, netip.AddrPort) (splice.Carrier, error) {
 			return nil, errors.New("not for this test")
 		}
 	}
@@ -117,18 +118,19 @@ func loopbackPair(tb testing.TB) (a, b *net.TCPConn) {
 	return c.(*net.TCPConn), d.(*net.TCPConn)
 }
 
-// serve makes a DialTCP that answers with connections whose other end is
-// handled by handle.
-func serve(tb testing.TB, handle func(*net.TCPConn)) func(context.Context, netip.AddrPort) (splice.Conn, error) {
+// serve makes a DialTCP that answers with flows whose other end is a TCP
+// connection that handle handles.
+func serve(tb testing.TB, handle func(*net.TCPConn)) func(context.Context, netip.AddrPort) (splice.Carrier, error) {
+	carry := overTunnel(tb)
 	var wg sync.WaitGroup
 	tb.Cleanup(wg.Wait)
-	return func(context.Context, netip.AddrPort) (splice.Conn, error) {
+	return func(context.Context, netip.AddrPort) (splice.Carrier, error) {
 		near, far := loopbackPair(tb)
 		wg.Go(func() {
 			defer func() { _ = far.Close() }()
 			handle(far)
 		})
-		return near, nil
+		return carry(near)
 	}
 }
 
@@ -141,7 +143,7 @@ func TestTCPEcho(t *testing.T) {
 				_, _ = io.Copy(c, c)
 				_ = c.CloseWrite()
 			})
-			s := start(t, Config{DialTCP: func(ctx context.Context, dst netip.AddrPort) (splice.Conn, error) {
+			s := start(t, Config{DialTCP: func(ctx context.Context, dst netip.AddrPort) (splice.Carrier, error) {
 				asked.Store(&dst)
 				return echo(ctx, dst)
 			}})
@@ -179,11 +181,12 @@ func TestTCPErrors(t *testing.T) {
 		{fmt.Errorf("wrapped: %w", syscall.ECONNREFUSED), syscall.ECONNREFUSED},
 		{fmt.Errorf("wrapped: %w", syscall.EHOSTUNREACH), syscall.EHOSTUNREACH},
 		{fmt.Errorf("wrapped: %w", syscall.ENETUNREACH), syscall.ENETUNREACH},
+		{&tunnel.RefusedError{Reason: tunnel.Denied}, syscall.ECONNREFUSED},
 	} {
 		for name, host := range families {
-			t.Run(name+" "+tt.want.Error(), func(t *testing.T) {
+			t.Run(name+" "+tt.dial.Error(), func(t *testing.T) {
 				leaks(t)
-				start(t, Config{DialTCP: func(context.Context, netip.AddrPort) (splice.Conn, error) { return nil, tt.dial }})
+				start(t, Config{DialTCP: func(context.Context, netip.AddrPort) (splice.Carrier, error) { return nil, tt.dial }})
 				begun := time.Now()
 				_, err := dial(t, "tcp", net.JoinHostPort(host, "81"))
 				if !errors.Is(err, tt.want) {
@@ -204,7 +207,7 @@ func TestTCPHoldsSYN(t *testing.T) {
 	var dials atomic.Int32
 	release, dialing := make(chan struct{}), make(chan struct{}, 1)
 	echo := serve(t, func(c *net.TCPConn) { _, _ = io.Copy(c, c) })
-	s := start(t, Config{DialTCP: func(ctx context.Context, dst netip.AddrPort) (splice.Conn, error) {
+	s := start(t, Config{DialTCP: func(ctx context.Context, dst netip.AddrPort) (splice.Carrier, error) {
 		dials.Add(1)
 		dialing <- struct{}{}
 		<-release
@@ -240,7 +243,7 @@ func TestTCPHoldsSYN(t *testing.T) {
 // An error that is neither refusal nor unreachability answers nothing.
 func TestTCPSilence(t *testing.T) {
 	leaks(t)
-	start(t, Config{DialTCP: func(context.Context, netip.AddrPort) (splice.Conn, error) { return nil, syscall.ETIMEDOUT }})
+	start(t, Config{DialTCP: func(context.Context, netip.AddrPort) (splice.Carrier, error) { return nil, syscall.ETIMEDOUT }})
 	_, err := net.DialTimeout("tcp", "10.96.0.1:80", 300*time.Millisecond)
 	if ne := net.Error(nil); !errors.As(err, &ne) || !ne.Timeout() {
 		t.Errorf("connect: %v, want a timeout", err)
@@ -323,7 +326,7 @@ func TestCloseResets(t *testing.T) {
 	leaks(t)
 	hang := make(chan struct{})
 	echo := serve(t, func(c *net.TCPConn) { _, _ = io.Copy(c, c) })
-	s := start(t, Config{DialTCP: func(ctx context.Context, dst netip.AddrPort) (splice.Conn, error) {
+	s := start(t, Config{DialTCP: func(ctx context.Context, dst netip.AddrPort) (splice.Carrier, error) {
 		if dst.Port() == 99 {
 			close(hang)
 			<-ctx.Done()
@@ -376,7 +379,7 @@ func TestDeviceDies(t *testing.T) {
 	dev := &failing{fail: make(chan error, 1)}
 	s, err := New(dev, Config{
 		MTU:     1500,
-		DialTCP: func(context.Context, netip.AddrPort) (splice.Conn, error) { return nil, io.EOF },
+		DialTCP: func(context.Context, netip.AddrPort) (splice.Carrier, error) { return nil, io.EOF },
 		DialUDP: func(context.Context, netip.AddrPort) (net.Conn, error) { return nil, io.EOF },
 	})
 	if err != nil {
@@ -399,7 +402,7 @@ func TestConfig(t *testing.T) {
 	good := func() Config {
 		return Config{
 			MTU:     1500,
-			DialTCP: func(context.Context, netip.AddrPort) (splice.Conn, error) { return nil, io.EOF },
+			DialTCP: func(context.Context, netip.AddrPort) (splice.Carrier, error) { return nil, io.EOF },
 			DialUDP: func(context.Context, netip.AddrPort) (net.Conn, error) { return nil, io.EOF },
 		}
 	}

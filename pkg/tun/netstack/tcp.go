@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"sync"
@@ -106,23 +107,18 @@ func (t *tcpDialing) dial(r *tcp.ForwarderRequest) {
 	}
 	s.tcpOpened.Add(1)
 	s.tcpActive.Add(1)
-	ended := func(_ splice.Stats, err error) {
+	splice.Join(s.ctx, conn, flow, func(_ splice.Stats, err error) {
 		if err != nil {
 			s.cfg.Log.Debug("connection ended", "dst", dstOf(id), "err", err)
 		}
 		s.tcpActive.Add(-1)
 		s.flows.Done()
-	}
-	if carrier, ok := flow.(splice.Carrier); ok {
-		splice.Join(s.ctx, conn, carrier, ended)
-	} else {
-		ended(splice.Splice(s.ctx, conn, flow))
-	}
+	})
 }
 
 // connect dials and completes the handshake, or answers the SYN otherwise and
 // returns nil.
-func (t *tcpDialing) connect(r *tcp.ForwarderRequest, id stack.TransportEndpointID, held *dialing) (*tcpConn, splice.Conn) {
+func (t *tcpDialing) connect(r *tcp.ForwarderRequest, id stack.TransportEndpointID, held *dialing) (*tcpConn, splice.Carrier) {
 	s := t.s
 	dst := dstOf(id)
 	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.DialLimit)
@@ -206,7 +202,7 @@ func (c *tcpConn) TryRead(p []byte, ready func()) (int, error) {
 		case terr == nil:
 			return result.Count, nil
 		case !isWouldBlock(terr):
-			return c.Read(p) // fails at once, and says so in words
+			return 0, ended(terr)
 		case c.readiness.Wait(ready):
 			return 0, nil
 		}
@@ -219,8 +215,22 @@ func (c *tcpConn) TryWrite(p []byte) (int, error) {
 	if terr == nil || isWouldBlock(terr) {
 		return int(n), nil
 	}
-	_, err := c.Write(p[n:]) // fails at once, and says so in words
-	return int(n), err
+	return int(n), ended(terr)
+}
+
+// ended is how a connection has ended. The endpoint says so once: to ask again
+// would make an EOF of a reset.
+func ended(terr tcpip.Error) error {
+	switch terr.(type) {
+	case *tcpip.ErrClosedForReceive:
+		return io.EOF
+	case *tcpip.ErrConnectionReset:
+		return syscall.ECONNRESET
+	case *tcpip.ErrTimeout:
+		return syscall.ETIMEDOUT
+	default:
+		return errors.New(terr.String())
+	}
 }
 
 func isWouldBlock(err tcpip.Error) bool {

@@ -213,7 +213,7 @@ func TestLocal(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			leaks(t)
 			s := start(t, Config{
-				DialTCP: func(context.Context, netip.AddrPort) (splice.Conn, error) {
+				DialTCP: func(context.Context, netip.AddrPort) (splice.Carrier, error) {
 					t.Error("dialed for a local address")
 					return nil, io.EOF
 				},
