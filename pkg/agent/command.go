@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/kubectl-tele/kubectl-tele/internal/memory"
 	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
 	"github.com/kubectl-tele/kubectl-tele/pkg/version"
 )
@@ -115,6 +116,7 @@ func serve(ctx context.Context, fs *flag.FlagSet, args []string, getenv func(str
 	if err != nil {
 		return err
 	}
+	defer memory.GiveBack()()
 	return a.Run(ctx)
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kubectl-tele/kubectl-tele/internal/memory"
 	"github.com/kubectl-tele/kubectl-tele/pkg/session"
 )
 
@@ -70,6 +71,7 @@ func (f *factory) runSession(ctx context.Context, ready func()) (err error) {
 	}
 	log.Info("session starts", "context", cfg.Context, "namespace", cfg.Namespace, "server", cfg.Server, "pid", os.Getpid())
 	ready()
+	defer memory.GiveBack()()
 	err = s.Serve(ctx, listener)
 	log.Info("session ends", "err", err)
 	return err
