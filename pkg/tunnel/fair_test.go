@@ -116,6 +116,49 @@ func TestCreditGrows(t *testing.T) {
 	})
 }
 
+// TestFullSpeedInThreeRoundTrips: from the fourth on, a flow has in flight what
+// one may have.
+func TestFullSpeedInThreeRoundTrips(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const trip = 150 * time.Millisecond
+		a, b := pair(t, func(tb testing.TB) (net.Conn, net.Conn) {
+			c1, c2 := net.Pipe()
+			s1, s2 := net.Pipe()
+			var wg sync.WaitGroup
+			wg.Go(func() { delayed(s1, c2, trip/2) })
+			wg.Go(func() { delayed(c2, s1, trip/2) })
+			tb.Cleanup(wg.Wait)
+			return c1, s2
+		}, Config{}, Config{})
+		f, g := flowPair(t, a, b, "tcp")
+		arrived := &arrivals{trip: trip, begun: time.Now()}
+		done := make(chan struct{})
+		g.CopyTo(arrived, func(int64, error) { close(done) })
+		_, _ = f.Write(make([]byte, 100<<20))
+		_ = f.CloseWrite()
+		<-done
+		t.Logf("KiB in each round trip: %d", arrived.kib)
+		if got := arrived.kib[3]; got < windowLimit>>10*15/16 {
+			t.Errorf("%d KiB in the fourth round trip", got)
+		}
+		_ = g.CloseWrite()
+	})
+}
+
+// arrivals counts what it is given.
+type arrivals struct {
+	trip  time.Duration
+	begun time.Time
+	kib   [100]int // in each round trip
+}
+
+func (a *arrivals) TryWrite(p []byte) (int, error) { return a.Write(p) }
+
+func (a *arrivals) Write(p []byte) (int, error) {
+	a.kib[time.Since(a.begun)/a.trip] += len(p) >> 10
+	return len(p), nil
+}
+
 // delayed passes bytes on after a time, as many as come.
 func delayed(dst, src net.Conn, delay time.Duration) {
 	type piece struct {

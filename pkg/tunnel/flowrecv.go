@@ -12,7 +12,7 @@ type recvSide struct {
 	recvLimit   uint64 // credit given: received never exceeds it
 	window      uint64 // credit aimed at beyond consumed
 	startWindow uint64 // what window began with; more is reserved in the budget
-	growAt      uint64 // a sender limited before this offset knows no better yet
+	growAfter   uint64 // a sender limited up to here did not know yet how it has grown
 	finReceived bool
 	readClosed  bool
 	sink        *sink // gets what arrives; nil while it is being written to otherwise
@@ -20,7 +20,7 @@ type recvSide struct {
 
 // setWindow is the credit a flow begins with.
 func (f *Flow) setWindow(window uint64) {
-	f.window, f.startWindow, f.recvLimit, f.growAt = window, window, window, window
+	f.window, f.startWindow, f.recvLimit = window, window, window
 }
 
 // Read waits for bytes, io.EOF after the peer's FIN, or the end of the flow.
@@ -131,7 +131,7 @@ func (f *Flow) onData(offset uint64, p []byte, limited bool) error {
 	if f.state == stateOver {
 		return nil
 	}
-	grown := limited && end >= f.growAt && f.growLocked()
+	grown := limited && end > f.growAfter && f.growLocked()
 	f.creditLocked(grown)
 	return nil
 }
@@ -164,7 +164,7 @@ func (f *Flow) growLocked() bool {
 		return false
 	}
 	f.window += more
-	f.growAt = f.consumed + f.window
+	f.growAfter = f.recvLimit
 	f.t.watch(f)
 	return true
 }

@@ -144,7 +144,7 @@ func (f *Flow) fillLocked(m *meter, b []byte, room int) (_ []byte, more bool) {
 	}
 	if n := min(uint64(f.send.n), f.sendLimit-f.sent, maxChunk, uint64(room-dataHeader)); n > 0 {
 		flags := uint8(0)
-		if f.starved || (f.sent+n == f.sendLimit && f.send.n > int(n)) {
+		if f.starved || f.sendLimit-f.sent <= uint64(f.send.n) {
 			flags, f.starved = flagLimited, false
 		}
 		b = appendHeader(b, typeData, flags, 8+int(n), f.id)

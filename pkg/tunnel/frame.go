@@ -33,7 +33,7 @@ func (t frameType) lasts() bool { return t >= typeOpen && t <= typeDatagram || t
 
 // Flags, each belonging to one type of frame.
 const (
-	flagLimited = 1 << 0 // DATA: its sender waits, or waited before it, for credit
+	flagLimited = 1 << 0 // DATA: its sender waited before it, or has all it has credit for
 	flagMore    = 1 << 0 // DATAGRAM: the next frame carries the rest of it
 	flagBusy    = 1 << 0 // PING: its sender has more for the lane than goes on it
 

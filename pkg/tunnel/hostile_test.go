@@ -353,12 +353,12 @@ func TestLimitedGrowsOnce(t *testing.T) {
 		defer f.mu.Unlock()
 		return f.window
 	}
-	send(startWindow-maxChunk, flagLimited)
-	if got := window(); got != startWindow {
-		t.Errorf("limited before the limit: credit of %d", got)
+	send(startWindow, flagLimited)
+	if got := window(); got != windowGrowth*startWindow {
+		t.Errorf("limited by the first credit: credit of %d", got)
 	}
 	send(startWindow+10*maxChunk, flagLimited)
-	if got := window(); got != windowGrowth*startWindow {
-		t.Errorf("limited at the limit: credit of %d", got)
+	if got := window(); got != windowGrowth*windowGrowth*startWindow {
+		t.Errorf("limited by the second: credit of %d", got)
 	}
 }

@@ -6,21 +6,25 @@ import "time"
 // much more: what stands in a queue on the way delays all that comes after,
 // and has to be kept until it is confirmed. It aims at confirmations that take
 // two round trips: one for the way, and one in a queue for when the way is
-// faster for a moment. Guarded by writer.mu.
+// faster for a moment. Until one has taken longer, it grows by four times in a
+// round trip, as credit does, if half of it was used. Guarded by writer.mu.
 type pace struct {
 	budget  *Budget
 	window  int  // bytes
 	ceiling int  // of window
 	limited bool // it has held something up since the last sample
+	found   bool // a sample took longer than aimed at: the way's rate is known
 
 	mark   uint64 // the sample: confirmed when the peer has this much
 	begun  time.Time
+	most   int           // in flight since
 	lowest time.Duration // of all samples since
 	since  time.Time
 }
 
 func newPace(b *Budget) pace {
-	return pace{budget: b, window: minFlight, ceiling: int(min(max(b.limit/4, minFlight), maxFlight))}
+	ceiling := int(min(max(b.limit/4, minFlight), maxFlight))
+	return pace{budget: b, window: min(firstFlight, ceiling), ceiling: ceiling}
 }
 
 // allowed is what may be in flight: little, when memory is what there is
@@ -38,8 +42,9 @@ func (p *pace) restart() { p.mark, p.lowest, p.since = 0, 0, time.Time{} }
 // sent begins a sample if none is under way, and so much is in flight that it
 // will be confirmed without delay.
 func (p *pace) sent(end uint64, flight int, now time.Time) {
+	p.most = max(p.most, flight)
 	if p.mark == 0 && flight >= ackEvery {
-		p.mark, p.begun = end, now
+		p.mark, p.begun, p.most = end, now, flight
 	}
 }
 
@@ -62,7 +67,12 @@ func (p *pace) acked(upTo uint64, now time.Time) {
 		p.lowest, p.since, p.mark, p.limited = 0, now, 0, false
 		return
 	}
-	if aim := 2*p.lowest + paceSlack; p.limited || took > aim {
+	aim := 2*p.lowest + paceSlack
+	p.found = p.found || took > aim
+	switch {
+	case !p.found && 2*p.most >= p.window:
+		p.window = min(4*p.window, p.ceiling)
+	case p.limited || took > aim:
 		next := float64(p.window) * min(max(float64(aim)/float64(took), 0.5), 4)
 		p.window = min(max(int(next), minFlight), p.ceiling)
 	}

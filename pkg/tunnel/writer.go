@@ -31,8 +31,9 @@ const (
 
 // Limits of what is in flight on a lane: sent, and not yet confirmed.
 const (
-	minFlight = 1 << 20
-	maxFlight = 16 << 20
+	minFlight   = 1 << 20
+	firstFlight = 4 << 20
+	maxFlight   = 16 << 20
 	// ackEvery is after how much of what the peer sends it is told.
 	ackEvery = 256 << 10
 )
