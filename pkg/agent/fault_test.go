@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"runtime"
 	"sync"
 	"syscall"
@@ -224,6 +225,116 @@ func TestResetPassesThrough(t *testing.T) {
 					t.Errorf("read: %v", err)
 				}
 				_ = to.Close()
+			})
+		}
+	}
+}
+
+// fill writes until nothing more is taken: a write at the other end waits.
+func fill(t *testing.T, f *tunnel.Flow) {
+	t.Helper()
+	_ = f.SetWriteDeadline(time.Now().Add(30 * time.Millisecond))
+	if _, err := f.Write(make([]byte, 64<<20)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("write: %v", err)
+	}
+}
+
+// TestResetWhileWriteWaits: the kernel tells of a reset once, and the write may
+// be who is told.
+func TestResetWhileWriteWaits(t *testing.T) {
+	l, err := net.Listen("tcp", hostPort(podIP, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	port := portOf(l.Addr())
+	a := startAgent(t, Config{Captures: []Capture{{App: port}}})
+	tun := a.connect(t, "s")
+	if _, err := startIntercept(t, tun, "i", port, "u"); err != nil {
+		t.Fatal(err)
+	}
+	captured := func() (net.Conn, *tunnel.Flow) {
+		c, err := net.Dial("tcp", a.capturePort())
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := tun.AcceptFlow(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := r.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c, f
+	}
+	dialed := func() (net.Conn, *tunnel.Flow) {
+		f, err := tun.Open(t.Context(), tunnel.Target{Network: "tcp", Address: l.Addr().String()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c, f
+	}
+	for name, connect := range map[string]func() (net.Conn, *tunnel.Flow){"captured": captured, "dialed": dialed} {
+		t.Run(name, func(t *testing.T) {
+			for range 30 {
+				c, f := connect()
+				_ = c.(*net.TCPConn).SetReadBuffer(4096)
+				fill(t, f)
+				_ = c.(*net.TCPConn).SetLinger(0)
+				_ = c.Close()
+				_ = f.SetReadDeadline(time.Now().Add(10 * time.Second))
+				if _, err := f.Read(make([]byte, 1)); !errors.Is(err, tunnel.ErrReset) {
+					t.Errorf("read: %v", err)
+				}
+				_ = f.Close()
+			}
+		})
+	}
+}
+
+// TestEndsWithItsSession: a connection that waits for a server which neither
+// reads nor writes, and one whose client has finished, end when their session
+// does.
+func TestEndsWithItsSession(t *testing.T) {
+	l, err := net.Listen("tcp", hostPort(podIP, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	a := startAgent(t, Config{})
+	for name, use := range map[string]func(*tunnel.Flow, net.Conn){
+		"finished": func(f *tunnel.Flow, server net.Conn) {
+			_ = f.CloseWrite()
+			if _, err := io.Copy(io.Discard, server); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"stalled": func(f *tunnel.Flow, server net.Conn) { fill(t, f) },
+	} {
+		for how, end := range map[string]func(*tunnel.Tunnel, *tunnel.Flow){
+			"session ends": func(tun *tunnel.Tunnel, _ *tunnel.Flow) { _ = tun.Close() },
+			"reset":        func(_ *tunnel.Tunnel, f *tunnel.Flow) { _ = f.Reset() },
+		} {
+			t.Run(name+", "+how, func(t *testing.T) {
+				tun := a.connect(t, "s")
+				f, err := tun.Open(t.Context(), tunnel.Target{Network: "tcp", Address: l.Addr().String()})
+				if err != nil {
+					t.Fatal(err)
+				}
+				server, err := l.Accept()
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer func() { _ = server.Close() }()
+				use(f, server)
+				end(tun, f)
+				_ = tun.Close() // which waits for what it has carried
+				waitFor(t, "the session has left", func() bool { return len(a.reg.live()) == 0 })
 			})
 		}
 	}

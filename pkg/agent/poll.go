@@ -2,6 +2,7 @@ package agent
 
 import (
 	"net"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/kubectl-tele/kubectl-tele/pkg/splice"
@@ -14,7 +15,14 @@ type polled struct {
 	poller    *poller
 	id        uint64          // at the poller
 	raw       syscall.RawConn // of TCPConn; nil where the poller does nothing
+	finished  atomic.Bool     // CloseWrite was called
 	readiness splice.Readiness
+}
+
+// CloseWrite implements splice.Conn.
+func (c *polled) CloseWrite() error {
+	c.finished.Store(true)
+	return c.TCPConn.CloseWrite()
 }
 
 // Close implements net.Conn, and ends a TryRead that waits.

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // poller tells many connections when they can be read, on one goroutine. The
@@ -134,6 +136,8 @@ func (c *polled) TryRead(b []byte, ready func()) (n int, err error) {
 		switch {
 		case closed != nil:
 			return 0, closed
+		case err == nil && n == 0 && c.wasReset():
+			return 0, os.NewSyscallError("read", syscall.ECONNRESET)
 		case err == nil && n == 0:
 			return 0, io.EOF
 		case err == nil:
@@ -145,4 +149,19 @@ func (c *polled) TryRead(b []byte, ready func()) (n int, err error) {
 			return 0, nil
 		}
 	}
+}
+
+// wasReset tells a reset from a FIN when a read gets nothing: the kernel says
+// once that there was one, and a write may have been told.
+func (c *polled) wasReset() bool {
+	if c.finished.Load() {
+		return false // nobody writes any more, and the state is that of an end
+	}
+	state := uint8(0)
+	_ = c.raw.Control(func(fd uintptr) {
+		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+			state = info.State
+		}
+	})
+	return state == unix.BPF_TCP_CLOSE
 }

@@ -110,5 +110,12 @@ func (n noted) Read(b []byte) (int, error) {
 	return c, err
 }
 
+// OnOver passes on to the end itself, if that knows.
+func (n noted) OnOver(over func(error)) {
+	if e, ok := n.Conn.(splice.Ender); ok {
+		e.OnOver(over)
+	}
+}
+
 // Reset passes on to the end itself, which has its own way to be reset.
 func (n noted) Reset() error { return splice.Reset(n.Conn) }

@@ -5,11 +5,14 @@ package splice
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
+	"time"
 )
 
 // Conn is a stream that can be half-closed: after CloseWrite the peer reads
@@ -63,6 +66,17 @@ type Polled interface {
 	TryRead(p []byte, ready func()) (int, error)
 }
 
+// Ender is a connection that knows of its end though nobody reads or writes it:
+// a flow, which its peer resets or whose tunnel ends.
+type Ender interface {
+	// OnOver has over called then, on a goroutine of its own. err is
+	// ECONNRESET when what arrived before can still be read.
+	OnOver(over func(err error))
+}
+
+// overLimit is for the last bytes before a reset to be taken.
+const overLimit = 5 * time.Second
+
 // Join is Splice for a pair that can do without goroutines while it is idle:
 // it returns at once, and calls done in the end, on any goroutine.
 func Join(ctx context.Context, a Polled, b Carrier, done func(Stats, error)) {
@@ -75,7 +89,7 @@ func Join(ctx context.Context, a Polled, b Carrier, done func(Stats, error)) {
 // start starts the directions a to b and b to a, and calls done when both have
 // ended.
 func start(ctx context.Context, a, b Conn, aToB, bToA func(done func(int64, error)), done func(Stats, error)) {
-	j := &joint{a: a, b: b, done: done}
+	j := &joint{a: side{Conn: a}, b: side{Conn: b}, done: done}
 	j.left.Store(2)
 	if ctx.Done() != nil {
 		j.left.Add(1)
@@ -84,13 +98,25 @@ func start(ctx context.Context, a, b Conn, aToB, bToA func(done func(int64, erro
 			j.end()
 		})
 	}
-	aToB(func(n int64, err error) { j.ended(a, b, &j.stats.AToB, n, err) })
-	bToA(func(n int64, err error) { j.ended(b, a, &j.stats.BToA, n, err) })
+	for _, s := range []*side{&j.a, &j.b} {
+		if e, ok := s.Conn.(Ender); ok {
+			e.OnOver(func(err error) { j.over(s, err) })
+		}
+	}
+	aToB(func(n int64, err error) { j.ended(&j.a, &j.b, &j.stats.AToB, n, err) })
+	bToA(func(n int64, err error) { j.ended(&j.b, &j.a, &j.stats.BToA, n, err) })
+}
+
+// side is one of the two connections.
+type side struct {
+	Conn
+	ended atomic.Bool           // the direction from it has
+	over  atomic.Pointer[error] // why it is
 }
 
 // joint is a pair of connections being spliced.
 type joint struct {
-	a, b    Conn
+	a, b    side
 	done    func(Stats, error)
 	unwatch func() bool  // of the context; nil: that does not end
 	left    atomic.Int32 // directions that go on, and one for the context
@@ -99,13 +125,28 @@ type joint struct {
 	stats   Stats
 }
 
+// over is told by a connection that nobody may be reading or writing. What it
+// still has is copied, but not for ever.
+func (j *joint) over(s *side, err error) {
+	s.over.Store(&err)
+	if s.ended.Load() || !errors.Is(err, syscall.ECONNRESET) {
+		j.fail(err)
+		return
+	}
+	time.AfterFunc(overLimit, func() { j.fail(err) })
+}
+
 // ended is the end of the direction from src to dst.
-func (j *joint) ended(src, dst Conn, count *int64, n int64, err error) {
+func (j *joint) ended(src, dst *side, count *int64, n int64, err error) {
 	*count = n
 	if err != nil {
 		err = fmt.Errorf("copy from %s to %s: %w", src.RemoteAddr(), dst.RemoteAddr(), err)
 	} else if err = dst.CloseWrite(); err != nil {
 		err = fmt.Errorf("half-close %s: %w", dst.RemoteAddr(), err)
+	}
+	src.ended.Store(true)
+	if over := src.over.Load(); err == nil && over != nil {
+		err = *over
 	}
 	if err != nil {
 		j.fail(err)
@@ -119,8 +160,8 @@ func (j *joint) ended(src, dst Conn, count *int64, n int64, err error) {
 func (j *joint) fail(err error) {
 	j.once.Do(func() {
 		j.first = err
-		_ = Reset(j.a)
-		_ = Reset(j.b)
+		_ = Reset(j.a.Conn)
+		_ = Reset(j.b.Conn)
 	})
 }
 

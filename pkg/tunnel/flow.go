@@ -50,6 +50,7 @@ type Flow struct {
 	accepted bool  // ours: the peer has accepted it
 	ctx      context.Context
 	cancel   context.CancelCauseFunc
+	onOver   func(error)
 
 	sendSide
 	recvSide
@@ -158,12 +159,28 @@ func (f *Flow) resetLocked(err error) {
 	f.queueLocked(true)
 }
 
+// OnOver has f called, on a goroutine of its own, when the flow is reset by
+// either side or ends with its tunnel: even if nobody reads or writes it then.
+// err is what its user gets; with ErrReset, what arrived before can still be
+// read. It may be called once.
+func (f *Flow) OnOver(over func(err error)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.onOver = over
+	if f.state == stateOver {
+		go over(f.err)
+	}
+}
+
 // overLocked wakes everybody who waits for the flow.
 func (f *Flow) overLocked(err error) {
 	if f.state == stateOver {
 		return
 	}
 	f.state, f.err = stateOver, err
+	if f.onOver != nil {
+		go f.onOver(err)
+	}
 	f.readBy.stop()
 	f.writeBy.stop()
 	f.endedLocked(err)
@@ -276,26 +293,25 @@ func (f *Flow) holds() int {
 	return f.send.held + f.recv.held + f.packets.in.bytes + f.packets.out.bytes
 }
 
-// tend is called now and then for a watched flow; false: no longer needed.
-func (f *Flow) tend(now time.Time) bool {
+// tend is called now and then for a watched flow, until it is no longer needed.
+func (f *Flow) tend(now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.gone {
-		return false
+	if !f.gone {
+		if mark := f.sent + f.received; f.lingerUntil.IsZero() || mark != f.lingerMark {
+			f.lingerMark = mark
+			f.lingerUntil = now.Add(lingerTime)
+			return
+		}
+		switch {
+		case now.Before(f.lingerUntil):
+			return
+		case f.closed:
+			f.send.free(&f.t.meter)
+			f.resetLocked(errFlowClosed)
+		default:
+			f.shrinkLocked()
+		}
 	}
-	if mark := f.sent + f.received; f.lingerUntil.IsZero() || mark != f.lingerMark {
-		f.lingerMark = mark
-		f.lingerUntil = now.Add(lingerTime)
-		return true
-	}
-	if now.Before(f.lingerUntil) {
-		return true
-	}
-	if f.closed {
-		f.send.free(&f.t.meter)
-		f.resetLocked(errFlowClosed)
-		return false
-	}
-	f.shrinkLocked()
-	return false
+	f.t.unwatch(f) // with the lock, as Close may watch it again
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -232,6 +233,37 @@ func TestDatagrams(t *testing.T) {
 		}
 		waitFor(t, func() bool { return c.Stats().Flows == 0 && s.Stats().Flows == 0 })
 	})
+}
+
+// TestBothCloseAssociation: our FIN goes out while the peer's, whose flow has
+// been looked up, is being handled.
+func TestBothCloseAssociation(t *testing.T) {
+	c, s := pair(t, tcpLane, Config{}, Config{})
+	f, _ := flowPair(t, c, s, "udp")
+	fin := header{typ: typeFin, flow: f.id, length: 8}
+	found, err := c.lookup(fin)
+	if err != nil || found != f {
+		t.Fatal(found, err)
+	}
+	_ = f.Close()
+	waitFor(t, func() bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return f.gone
+	})
+	if err := found.onFin(0); err != nil {
+		t.Error(err)
+	}
+	for range 1000 {
+		f, g := flowPair(t, c, s, "udp")
+		var wg sync.WaitGroup
+		wg.Go(func() { _ = f.Close() })
+		wg.Go(func() { _ = g.Close() })
+		wg.Wait()
+	}
+	if err := errors.Join(c.Err(), s.Err()); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestStalledFlowStallsNoOther leaves flows unread, full both ways.

@@ -119,6 +119,10 @@ func (f *Flow) offerLocked(p []byte) int {
 	return n
 }
 
+// offering says whether offerLocked is under way. As a flow changes lanes only
+// when all of it has been handled, no other frame of it can come meanwhile.
+func (f *Flow) offering() bool { return f.sink != nil && f.sink.busy }
+
 // socket is what a TCP or Unix connection is, also as part of another type.
 type socket interface {
 	syscall.Conn

@@ -113,6 +113,8 @@ func (f *Flow) onData(offset uint64, p []byte, limited bool) error {
 		return malformed("DATA for flow %d after its FIN", f.id)
 	case offset != f.received:
 		return malformed("DATA for flow %d at %d instead of %d", f.id, offset, f.received)
+	case f.offering():
+		return malformed("DATA for flow %d on two lanes", f.id)
 	case end > f.recvLimit:
 		return malformed("DATA for flow %d up to %d with credit up to %d", f.id, end, f.recvLimit)
 	}
@@ -197,9 +199,15 @@ func (f *Flow) creditLocked(now bool) {
 func (f *Flow) onFin(offset uint64) error {
 	f.mu.Lock()
 	switch {
+	case f.datagram && f.gone: // the two ends have closed it at the same time
+		f.mu.Unlock()
+		return nil
 	case f.state == stateOpening:
 		defer f.mu.Unlock()
 		return malformed("FIN for flow %d, which is not open", f.id)
+	case f.offering():
+		defer f.mu.Unlock()
+		return malformed("FIN for flow %d while its DATA is on another lane", f.id)
 	case f.finReceived:
 		defer f.mu.Unlock()
 		return malformed("second FIN for flow %d", f.id)

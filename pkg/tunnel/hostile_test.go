@@ -362,3 +362,70 @@ func TestLimitedGrowsOnce(t *testing.T) {
 		t.Errorf("limited by the second: credit of %d", got)
 	}
 }
+
+// held is a writer whose TryWrite lasts until it is let go.
+type held struct{ entered, leave chan struct{} }
+
+func (h held) Write(p []byte) (int, error) { return len(p), nil }
+
+func (h held) TryWrite(p []byte) (int, error) {
+	h.entered <- struct{}{}
+	<-h.leave
+	return len(p), nil
+}
+
+// TestOneFlowOnTwoLanes: frames of a flow that come while one is being handled
+// on another lane would be written by two goroutines at once.
+func TestOneFlowOnTwoLanes(t *testing.T) {
+	p := newRawPeer(t, tcpLane, Config{})
+	p.send(t, appendOpen(nil, 1, 0, Target{Network: "tcp"}))
+	r, err := p.server.AcceptFlow(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := r.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := held{make(chan struct{}, 2), make(chan struct{})}
+	f.CopyTo(w, func(int64, error) {})
+	first, second := p.server.allLanes()[0], newLane(p.server, 1)
+	data := header{typ: typeData, length: 8 + 10, flow: 1}
+	done := make(chan error, 1)
+	go func() { done <- p.server.handle(first, data, rawData(1, 0, 0, 10)[headerSize:]) }()
+	<-w.entered
+	for name, err := range map[string]error{
+		"DATA": p.server.handle(second, data, rawData(1, 0, 10, 10)[headerSize:]),
+		"FIN":  p.server.handle(second, header{typ: typeFin, length: 8, flow: 1}, appendFin(nil, 1, 10)[headerSize:]),
+	} {
+		if !isProtocolError(err) {
+			t.Errorf("%s on another lane: %v", name, err)
+		}
+	}
+	close(w.leave)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestLaneIsMadeOnce, however many connections ask for it at once.
+func TestLaneIsMadeOnce(t *testing.T) {
+	for range 200 {
+		tun := quietTunnel(t)
+		var wg sync.WaitGroup
+		start := make(chan struct{})
+		for range 8 {
+			wg.Go(func() {
+				<-start
+				if _, err := tun.laneFor(1); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		close(start)
+		wg.Wait()
+		if n := len(tun.allLanes()); n != 2 {
+			t.Fatalf("%d lanes", n)
+		}
+	}
+}

@@ -149,10 +149,6 @@ func (t *Tunnel) tick() {
 	t.mu.Unlock()
 	now := time.Now()
 	for _, f := range flows {
-		if !f.tend(now) {
-			t.mu.Lock()
-			delete(t.watched, f)
-			t.mu.Unlock()
-		}
+		f.tend(now)
 	}
 }

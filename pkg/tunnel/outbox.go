@@ -1,7 +1,5 @@
 package tunnel
 
-import "encoding/binary"
-
 // outbox keeps what a lane has sent until the peer has it, to send it again
 // over the lane's next connection. Offsets count the bytes of a lane's
 // lasting frames from its beginning. Guarded by writer.mu.
@@ -31,7 +29,7 @@ func (o *outbox) add(m *meter, b []byte) {
 
 // ack drops what the peer has, and says whether it can have that.
 func (o *outbox) ack(m *meter, received uint64) bool {
-	if received < o.acked || received > o.next {
+	if received > o.next || !o.boundary(received) {
 		return false
 	}
 	o.drop(m, received)
@@ -40,7 +38,7 @@ func (o *outbox) ack(m *meter, received uint64) bool {
 
 // rewind begins a new connection to a peer that has received so much.
 func (o *outbox) rewind(m *meter, received uint64) bool {
-	if received < o.acked || received > o.end {
+	if !o.boundary(received) {
 		return false
 	}
 	o.drop(m, received)
@@ -49,6 +47,20 @@ func (o *outbox) rewind(m *meter, received uint64) bool {
 		o.at = cursor{o.kept.head, o.kept.head.r}
 	}
 	return true
+}
+
+// boundary says whether a frame that is kept begins or ends at an offset.
+func (o *outbox) boundary(offset uint64) bool {
+	at, c := o.acked, cursor{}
+	if at < o.end {
+		c = cursor{o.kept.head, o.kept.head.r}
+	}
+	for at < min(offset, o.end) {
+		size := c.frameSize()
+		c = c.skip(size)
+		at += uint64(size)
+	}
+	return at == offset
 }
 
 func (o *outbox) drop(m *meter, upTo uint64) {
@@ -64,9 +76,7 @@ func (o *outbox) drop(m *meter, upTo uint64) {
 // may be put between them: at least one, and no more than fit in n bytes.
 func (o *outbox) again(b []byte, n int) []byte {
 	for begin := len(b); o.next < o.end; {
-		var head [headerSize]byte
-		o.at.copy(head[:0], headerSize)
-		size := headerSize + int(binary.BigEndian.Uint16(head[2:]))
+		size := o.at.frameSize()
 		if len(b) > begin && len(b)-begin+size > n {
 			break
 		}
@@ -76,12 +86,28 @@ func (o *outbox) again(b []byte, n int) []byte {
 	return b
 }
 
-// copy appends n bytes, which there are, and says where they end: never at the
-// end of a chunk that may be gone when there is more to copy.
+// frameSize is the length of the frame that begins here, with its header.
+func (p cursor) frameSize() int {
+	high := p.skip(2)
+	low := high.skip(1)
+	return headerSize + int(high.c.buf[high.i])<<8 + int(low.c.buf[low.i])
+}
+
+// copy appends n bytes, which there are, and says where they end.
 func (p cursor) copy(b []byte, n int) ([]byte, cursor) {
 	for n > 0 {
 		take := min(p.c.w-p.i, n)
 		b = append(b, p.c.buf[p.i:p.i+take]...)
+		p, n = p.skip(take), n-take
+	}
+	return b, p
+}
+
+// skip is the place n bytes on, which there are: never at the end of a chunk
+// that may be gone when there is more.
+func (p cursor) skip(n int) cursor {
+	for n > 0 {
+		take := min(p.c.w-p.i, n)
 		n -= take
 		if p.i += take; p.i < p.c.w {
 			break
@@ -90,7 +116,7 @@ func (p cursor) copy(b []byte, n int) ([]byte, cursor) {
 			p.i = p.c.r
 		}
 	}
-	return b, p
+	return p
 }
 
 func (o *outbox) free(m *meter) {

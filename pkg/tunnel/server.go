@@ -117,22 +117,21 @@ func (s *Server) join(hello *clientHello, received uint64, conn net.Conn, fr *fr
 
 // laneFor finds a lane, or makes it if it is new.
 func (t *Tunnel) laneFor(number uint32) (*lane, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	for _, l := range t.allLanes() {
 		if l.number == number {
 			return l, nil
 		}
 	}
-	t.mu.Lock()
 	_, retired := t.retiredLanes[number]
-	full := len(t.allLanes()) >= maxLanes
-	t.mu.Unlock()
 	switch {
 	case retired:
 		return nil, errRetired
-	case full:
+	case len(t.allLanes()) >= maxLanes:
 		return nil, fmt.Errorf("%w: it has %d lanes", ErrClosed, maxLanes)
 	}
-	if l := t.addLane(number); l != nil {
+	if l := t.addLaneLocked(number); l != nil {
 		return l, nil
 	}
 	return nil, ErrUnknownTunnel

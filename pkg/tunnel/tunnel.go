@@ -99,6 +99,10 @@ func (t *Tunnel) allLanes() []*lane { return *t.lanes.Load() }
 func (t *Tunnel) addLane(number uint32) *lane {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	return t.addLaneLocked(number)
+}
+
+func (t *Tunnel) addLaneLocked(number uint32) *lane {
 	if t.err != nil {
 		return nil
 	}
@@ -281,13 +285,19 @@ func (t *Tunnel) forget(f *Flow) {
 	}
 }
 
-// watch lets tick look after a flow until it is forgotten or says no.
+// watch lets tick look after a flow until it is forgotten or unwatched.
 func (t *Tunnel) watch(f *Flow) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.flows[f.id] == f {
 		t.watched[f] = struct{}{}
 	}
+}
+
+func (t *Tunnel) unwatch(f *Flow) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.watched, f)
 }
 
 // peers says whether a flow number is one the peer gives: the laptop's are

@@ -202,7 +202,7 @@ func (c *tcpConn) TryRead(p []byte, ready func()) (int, error) {
 		case terr == nil:
 			return result.Count, nil
 		case !isWouldBlock(terr):
-			return 0, ended(terr)
+			return 0, c.ended(terr)
 		case c.readiness.Wait(ready):
 			return 0, nil
 		}
@@ -215,14 +215,17 @@ func (c *tcpConn) TryWrite(p []byte) (int, error) {
 	if terr == nil || isWouldBlock(terr) {
 		return int(n), nil
 	}
-	return int(n), ended(terr)
+	return int(n), c.ended(terr)
 }
 
-// ended is how a connection has ended. The endpoint says so once: to ask again
-// would make an EOF of a reset.
-func ended(terr tcpip.Error) error {
+// ended is how the connection has ended. The endpoint says so once, to a read or
+// a write, and EOF after that.
+func (c *tcpConn) ended(terr tcpip.Error) error {
 	switch terr.(type) {
 	case *tcpip.ErrClosedForReceive:
+		if tcp.EndpointState(c.ep.State()) == tcp.StateError {
+			return syscall.ECONNRESET
+		}
 		return io.EOF
 	case *tcpip.ErrConnectionReset:
 		return syscall.ECONNRESET

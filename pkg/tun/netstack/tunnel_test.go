@@ -3,12 +3,15 @@ package netstack
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"runtime"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/kubectl-tele/kubectl-tele/pkg/splice"
 	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
@@ -72,23 +75,7 @@ func TestIdleNeedsNoGoroutine(t *testing.T) {
 	}})
 	word := []byte("word")
 	open := func() {
-		accepted := make(chan *tunnel.Flow, 1)
-		go func() {
-			defer close(accepted)
-			if req, err := agent.AcceptFlow(t.Context()); err == nil {
-				if flow, err := req.Accept(); err == nil {
-					accepted <- flow
-				}
-			}
-		}()
-		near, err := dial(t, "tcp", "10.96.0.1:80")
-		if err != nil {
-			t.Fatal(err)
-		}
-		far := <-accepted
-		if far == nil {
-			t.Fatal("no flow")
-		}
+		near, far := openOverTunnel(t, agent)
 		for _, ends := range [][2]net.Conn{{near, far}, {far, near}} {
 			buf := make([]byte, len(word))
 			if _, err := ends[0].Write(word); err != nil {
@@ -106,4 +93,68 @@ func TestIdleNeedsNoGoroutine(t *testing.T) {
 		open()
 	}
 	until(t, "goroutines have ended", func() bool { return runtime.NumGoroutine() < before+connections/10 })
+}
+
+// openOverTunnel is an application's connection and the flow it leads to.
+func openOverTunnel(t *testing.T, agent *tunnel.Tunnel) (app net.Conn, far *tunnel.Flow) {
+	t.Helper()
+	accepted := make(chan *tunnel.Flow, 1)
+	go func() {
+		defer close(accepted)
+		if req, err := agent.AcceptFlow(t.Context()); err == nil {
+			if flow, err := req.Accept(); err == nil {
+				accepted <- flow
+			}
+		}
+	}()
+	app, err := dial(t, "tcp", "10.96.0.1:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if far = <-accepted; far == nil {
+		t.Fatal("no flow")
+	}
+	return app, far
+}
+
+// TestResetWhileWriteWaits: the endpoint tells of a reset once, and the write
+// may be who is told.
+func TestResetWhileWriteWaits(t *testing.T) {
+	leaks(t)
+	laptop, agent := tunnelPair(t)
+	start(t, Config{DialTCP: func(ctx context.Context, dst netip.AddrPort) (splice.Carrier, error) {
+		return laptop.Open(ctx, tunnel.Target{Network: "tcp", Address: dst.String()})
+	}})
+	for range 30 {
+		app, far := openOverTunnel(t, agent)
+		_ = app.(*net.TCPConn).SetReadBuffer(8192)
+		_ = far.SetWriteDeadline(time.Now().Add(30 * time.Millisecond))
+		if _, err := far.Write(make([]byte, 64<<20)); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("write: %v", err)
+		}
+		_ = app.(*net.TCPConn).SetLinger(0)
+		_ = app.Close()
+		_ = far.SetReadDeadline(time.Now().Add(limit))
+		if _, err := far.Read(make([]byte, 1)); !errors.Is(err, tunnel.ErrReset) {
+			t.Errorf("read: %v", err)
+		}
+		_ = far.Close()
+	}
+}
+
+// TestTunnelEndsAfterFIN: the connection of an application whose server has
+// finished, and which neither reads nor writes, ends with the tunnel.
+func TestTunnelEndsAfterFIN(t *testing.T) {
+	leaks(t)
+	laptop, agent := tunnelPair(t)
+	s := start(t, Config{DialTCP: func(ctx context.Context, dst netip.AddrPort) (splice.Carrier, error) {
+		return laptop.Open(ctx, tunnel.Target{Network: "tcp", Address: dst.String()})
+	}})
+	app, far := openOverTunnel(t, agent)
+	_ = far.CloseWrite()
+	if _, err := app.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Fatal(err)
+	}
+	_ = laptop.Close()
+	until(t, "the connection has ended", func() bool { return s.Stats().TCPActive == 0 })
 }
