@@ -14,7 +14,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/kubectl-tele/kubectl-tele/internal/memory"
+	"github.com/kubectl-tele/kubectl-tele/pkg/memory"
 	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
 	"github.com/kubectl-tele/kubectl-tele/pkg/version"
 )

@@ -433,7 +433,7 @@ func TestAssociationEndsWhenIdle(t *testing.T) {
 	}
 	start := time.Now()
 	ended := make(chan error)
-	go func() { ended <- relayDatagrams(flow, conn, 150*time.Millisecond) }()
+	go func() { ended <- relayDatagrams(flow, conn.(*net.UDPConn), 150*time.Millisecond) }()
 	for range 5 { // keeps it alive
 		time.Sleep(50 * time.Millisecond)
 		_, _ = server.WriteTo([]byte("x"), conn.LocalAddr())
@@ -495,4 +495,41 @@ func TestIdleFlowsAreSmall(t *testing.T) {
 		talk(c)
 	}
 	waitFor(t, "buffers and goroutines are given back again", idle)
+}
+
+// TestIdleAssociationsAreSmall: a port scan of a range makes thousands.
+func TestIdleAssociationsAreSmall(t *testing.T) {
+	server, err := net.ListenPacket("udp", hostPort(podIP, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = server.Close() }()
+	a := startAgent(t, Config{})
+	tun := a.connect(t, "s")
+	heap := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	const associations = 200
+	buf := make([]byte, 10)
+	for range associations {
+		f, err := tun.Open(t.Context(), tunnel.Target{Network: "udp", Address: server.LocalAddr().String()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = f.Close() }()
+		_, _ = f.Write([]byte("x"))
+		_, from, err := server.ReadFrom(buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = server.WriteTo([]byte("y"), from)
+		if _, err := f.Read(buf); err != nil {
+			t.Fatal(err)
+		}
+	}
+	waitFor(t, "each takes less than 16 KiB", func() bool { return heap() < before+associations*16<<10 })
 }

@@ -38,12 +38,12 @@ func (a *Agent) serveUDP(r *tunnel.Request) {
 	if portOf(conn.RemoteAddr()) == dnsPort {
 		idle = dnsIdle
 	}
-	err = relayDatagrams(flow, conn, idle)
+	err = relayDatagrams(flow, conn.(*net.UDPConn), idle)
 	a.cfg.Log.Debug("association ended", "target", r.Target().String(), "err", err)
 }
 
 // relayDatagrams copies both ways and owns both. It returns why it ended.
-func relayDatagrams(flow *tunnel.Flow, conn net.Conn, idle time.Duration) error {
+func relayDatagrams(flow *tunnel.Flow, conn *net.UDPConn, idle time.Duration) error {
 	var (
 		wg   sync.WaitGroup
 		last atomic.Int64 // nanoseconds since start
@@ -52,37 +52,30 @@ func relayDatagrams(flow *tunnel.Flow, conn net.Conn, idle time.Duration) error 
 	touch := func() { last.Store(int64(time.Since(start))) }
 	wg.Go(func() {
 		defer func() { _ = conn.Close() }()
-		b := datagrams.Get().(*[]byte)
-		defer datagrams.Put(b)
 		for {
-			n, err := flow.Read(*b)
+			packet, err := flow.ReadPacket()
 			if err != nil {
 				return
 			}
 			touch()
 			// An error, such as a refusal of an earlier one, is for the
 			// reading side to see; datagrams may get lost.
-			_, _ = conn.Write((*b)[:n])
+			_, _ = conn.Write(packet)
 		}
 	})
 	err := func() error {
-		b := datagrams.Get().(*[]byte)
-		defer datagrams.Put(b)
 		for {
 			left := idle - (time.Since(start) - time.Duration(last.Load()))
 			if left <= 0 {
 				return os.ErrDeadlineExceeded
 			}
 			_ = conn.SetReadDeadline(time.Now().Add(left))
-			n, err := conn.Read(*b)
-			switch {
-			case errors.Is(err, os.ErrDeadlineExceeded):
-				continue
-			case err != nil:
+			err := readDatagram(conn, func(p []byte) error {
+				touch()
+				_, err := flow.Write(p)
 				return err
-			}
-			touch()
-			if _, err := flow.Write((*b)[:n]); err != nil {
+			})
+			if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 				return err
 			}
 		}

@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/kubectl-tele/kubectl-tele/internal/memory"
+	"github.com/kubectl-tele/kubectl-tele/pkg/memory"
 	"github.com/kubectl-tele/kubectl-tele/pkg/session"
 )
 

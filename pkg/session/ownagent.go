@@ -12,6 +12,7 @@ import (
 
 	"github.com/kubectl-tele/kubectl-tele/pkg/agent"
 	"github.com/kubectl-tele/kubectl-tele/pkg/splice"
+	"github.com/kubectl-tele/kubectl-tele/pkg/tun/netstack"
 	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
 )
 
@@ -170,8 +171,12 @@ func (a *ownAgent) dialTCP(ctx context.Context, addr netip.AddrPort) (splice.Car
 	return flow, nil
 }
 
-func (a *ownAgent) dialUDP(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
-	return a.dialConn(ctx, "udp", addr)
+func (a *ownAgent) dialUDP(ctx context.Context, addr netip.AddrPort) (netstack.PacketConn, error) {
+	flow, err := a.dial(ctx, "udp", addr)
+	if err != nil {
+		return nil, err
+	}
+	return flow, nil
 }
 
 func (a *ownAgent) dialConn(ctx context.Context, network string, addr netip.AddrPort) (net.Conn, error) {

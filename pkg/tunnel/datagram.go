@@ -66,20 +66,27 @@ func (f *Flow) writePacket(p []byte) (int, error) {
 }
 
 func (f *Flow) readPacket(p []byte) (int, error) {
+	packet, err := f.ReadPacket()
+	return copy(p, packet), err
+}
+
+// ReadPacket is Read for a flow of datagrams without a buffer to wait with:
+// the datagram is the caller's.
+func (f *Flow) ReadPacket() ([]byte, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for {
 		switch {
 		case f.closed:
-			return 0, errFlowClosed
+			return nil, errFlowClosed
 		case f.readBy.passed:
-			return 0, errDeadline
+			return nil, errDeadline
 		case len(f.packets.in.list) > 0:
-			return copy(p, f.packets.in.pop(&f.t.meter)), nil
-		case f.finReceived:
-			return 0, io.EOF
+			return f.packets.in.pop(&f.t.meter), nil
+		case f.finReceived || !f.datagram:
+			return nil, io.EOF
 		case f.state == stateOver:
-			return 0, f.err
+			return nil, f.err
 		}
 		f.canRead.Wait()
 	}

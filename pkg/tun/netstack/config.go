@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"time"
 
@@ -36,7 +35,7 @@ type Config struct {
 	// DialUDP makes an association with dst whose reads and writes keep
 	// message boundaries. If it fails, or a read from it fails other than
 	// with io.EOF, the application gets the ICMP error "port unreachable".
-	DialUDP func(ctx context.Context, dst netip.AddrPort) (net.Conn, error)
+	DialUDP func(ctx context.Context, dst netip.AddrPort) (PacketConn, error)
 
 	// Log gets what may help to understand a failure, at level Debug for
 	// single connections. Nil discards it.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"net/netip"
 	"os"
 	"sync"
@@ -67,7 +66,7 @@ func onWire(t *testing.T, cfg Config) (*Stack, *wire) {
 		}
 	}
 	if cfg.DialUDP == nil {
-		cfg.DialUDP = func(_ context.Context, dst netip.AddrPort) (net.Conn, error) {
+		cfg.DialUDP = func(_ context.Context, dst netip.AddrPort) (PacketConn, error) {
 			t.Errorf("dialed udp %s", dst)
 			return nil, io.EOF
 		}
@@ -305,7 +304,7 @@ func TestDialLimit(t *testing.T) {
 			ended <- ctx.Err()
 			return nil, ctx.Err()
 		},
-		DialUDP: func(ctx context.Context, _ netip.AddrPort) (net.Conn, error) {
+		DialUDP: func(ctx context.Context, _ netip.AddrPort) (PacketConn, error) {
 			<-ctx.Done()
 			ended <- ctx.Err()
 			return nil, ctx.Err()
@@ -377,7 +376,7 @@ func FuzzInbound(f *testing.F) {
 	s, err := New(w, Config{
 		MTU: maxPacket, Addrs: testAddrs, Local: testLocal,
 		DialTCP: func(context.Context, netip.AddrPort) (splice.Carrier, error) { return nil, syscall.EHOSTUNREACH },
-		DialUDP: func(context.Context, netip.AddrPort) (net.Conn, error) { return nil, syscall.ECONNREFUSED },
+		DialUDP: func(context.Context, netip.AddrPort) (PacketConn, error) { return nil, syscall.ECONNREFUSED },
 	})
 	if err != nil {
 		f.Fatal(err)

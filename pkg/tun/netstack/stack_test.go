@@ -59,7 +59,7 @@ func start(tb testing.TB, cfg Config) *Stack {
 		}
 	}
 	if cfg.DialUDP == nil {
-		cfg.DialUDP = func(context.Context, netip.AddrPort) (net.Conn, error) {
+		cfg.DialUDP = func(context.Context, netip.AddrPort) (PacketConn, error) {
 			return nil, errors.New("not for this test")
 		}
 	}
@@ -380,7 +380,7 @@ func TestDeviceDies(t *testing.T) {
 	s, err := New(dev, Config{
 		MTU:     1500,
 		DialTCP: func(context.Context, netip.AddrPort) (splice.Carrier, error) { return nil, io.EOF },
-		DialUDP: func(context.Context, netip.AddrPort) (net.Conn, error) { return nil, io.EOF },
+		DialUDP: func(context.Context, netip.AddrPort) (PacketConn, error) { return nil, io.EOF },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -403,7 +403,7 @@ func TestConfig(t *testing.T) {
 		return Config{
 			MTU:     1500,
 			DialTCP: func(context.Context, netip.AddrPort) (splice.Carrier, error) { return nil, io.EOF },
-			DialUDP: func(context.Context, netip.AddrPort) (net.Conn, error) { return nil, io.EOF },
+			DialUDP: func(context.Context, netip.AddrPort) (PacketConn, error) { return nil, io.EOF },
 		}
 	}
 	for name, spoil := range map[string]func(*Config){

@@ -1,6 +1,7 @@
 package netstack
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
@@ -19,7 +21,12 @@ import (
 // maxDatagram is the largest payload of UDP over IPv4.
 const maxDatagram = 65507
 
-var datagrams = sync.Pool{New: func() any { b := make([]byte, maxPacket); return &b }}
+// PacketConn is a connection of datagrams that needs no buffer to wait with.
+type PacketConn interface {
+	net.Conn
+	// ReadPacket is Read of a datagram that is the caller's.
+	ReadPacket() ([]byte, error)
+}
 
 // udpTable makes an association for each 4-tuple.
 type udpTable struct {
@@ -58,14 +65,14 @@ func (t *udpTable) handle(id stack.TransportEndpointID, pkt *stack.PacketBuffer)
 	go func() {
 		defer s.flows.Done()
 		defer s.udpActive.Add(-1)
-		t.carry(id, gonet.NewUDPConn(wq, ep), quote)
+		t.carry(id, &udpConn{gonet.NewUDPConn(wq, ep), ep, wq}, quote)
 	}()
 	return true
 }
 
 // carry dials and copies datagrams both ways until the association is idle
 // for too long, either side fails or the stack closes.
-func (t *udpTable) carry(id stack.TransportEndpointID, app *gonet.UDPConn, quote []byte) {
+func (t *udpTable) carry(id stack.TransportEndpointID, app *udpConn, quote []byte) {
 	s := t.s
 	dst := dstOf(id)
 	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.DialLimit)
@@ -121,11 +128,9 @@ func (t *udpTable) carry(id stack.TransportEndpointID, app *gonet.UDPConn, quote
 
 // copyDatagrams returns nil when src has ended in an orderly way. A datagram
 // that dst does not take is lost, unless dst is closed for good.
-func copyDatagrams(dst, src net.Conn, active *atomic.Int64) error {
-	buf := datagrams.Get().(*[]byte)
-	defer datagrams.Put(buf)
+func copyDatagrams(dst, src PacketConn, active *atomic.Int64) error {
 	for {
-		n, err := src.Read(*buf)
+		packet, err := src.ReadPacket()
 		if err != nil {
 			if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrClosed) {
 				return nil
@@ -133,11 +138,39 @@ func copyDatagrams(dst, src net.Conn, active *atomic.Int64) error {
 			return err
 		}
 		active.Store(time.Now().UnixNano())
-		if n > maxDatagram {
+		if len(packet) > maxDatagram {
 			continue
 		}
-		if _, err := dst.Write((*buf)[:n]); err != nil && (errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe)) {
+		if _, err := dst.Write(packet); err != nil && (errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe)) {
 			return nil
+		}
+	}
+}
+
+// udpConn is an association with the local kernel.
+type udpConn struct {
+	*gonet.UDPConn
+	ep tcpip.Endpoint
+	wq *waiter.Queue
+}
+
+// ReadPacket implements PacketConn.
+func (c *udpConn) ReadPacket() ([]byte, error) {
+	entry, ready := waiter.NewChannelEntry(waiter.ReadableEvents | waiter.EventHUp | waiter.EventErr)
+	c.wq.EventRegister(&entry)
+	defer c.wq.EventUnregister(&entry)
+	for {
+		var packet bytes.Buffer
+		_, terr := c.ep.Read(&packet, tcpip.ReadOptions{})
+		switch terr.(type) {
+		case nil:
+			return packet.Bytes(), nil
+		case *tcpip.ErrWouldBlock:
+			<-ready
+		case *tcpip.ErrClosedForReceive:
+			return nil, io.EOF
+		default:
+			return nil, errors.New(terr.String())
 		}
 	}
 }

@@ -29,14 +29,14 @@ func newFlow() *flow {
 	return &flow{queue: make(chan []byte, 64), fail: make(chan error, 1), closed: make(chan struct{})}
 }
 
-func (f *flow) Read(b []byte) (int, error) {
+func (f *flow) ReadPacket() ([]byte, error) {
 	select {
 	case p := <-f.queue:
-		return copy(b, p), nil
+		return p, nil
 	case err := <-f.fail:
-		return 0, err
+		return nil, err
 	case <-f.closed:
-		return 0, net.ErrClosed
+		return nil, net.ErrClosed
 	}
 }
 
@@ -58,7 +58,7 @@ func TestUDPEcho(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			leaks(t)
 			var dials atomic.Int32
-			start(t, Config{DialUDP: func(_ context.Context, dst netip.AddrPort) (net.Conn, error) {
+			start(t, Config{DialUDP: func(_ context.Context, dst netip.AddrPort) (PacketConn, error) {
 				dials.Add(1)
 				return newFlow(), nil
 			}})
@@ -88,7 +88,7 @@ func TestUDPErrors(t *testing.T) {
 	for name, host := range families {
 		t.Run(name+" dial", func(t *testing.T) {
 			leaks(t)
-			start(t, Config{DialUDP: func(context.Context, netip.AddrPort) (net.Conn, error) { return nil, syscall.ECONNREFUSED }})
+			start(t, Config{DialUDP: func(context.Context, netip.AddrPort) (PacketConn, error) { return nil, syscall.ECONNREFUSED }})
 			c, err := dial(t, "udp", net.JoinHostPort(host, "53"))
 			if err != nil {
 				t.Fatal(err)
@@ -101,7 +101,7 @@ func TestUDPErrors(t *testing.T) {
 		t.Run(name+" reset", func(t *testing.T) {
 			leaks(t)
 			f := newFlow()
-			start(t, Config{DialUDP: func(context.Context, netip.AddrPort) (net.Conn, error) { return f, nil }})
+			start(t, Config{DialUDP: func(context.Context, netip.AddrPort) (PacketConn, error) { return f, nil }})
 			c, err := dial(t, "udp", net.JoinHostPort(host, "53"))
 			if err != nil {
 				t.Fatal(err)
@@ -118,7 +118,7 @@ func TestUDPErrors(t *testing.T) {
 		t.Run(name+" end", func(t *testing.T) {
 			leaks(t)
 			f := newFlow()
-			s := start(t, Config{DialUDP: func(context.Context, netip.AddrPort) (net.Conn, error) { return f, nil }})
+			s := start(t, Config{DialUDP: func(context.Context, netip.AddrPort) (PacketConn, error) { return f, nil }})
 			c, err := dial(t, "udp", net.JoinHostPort(host, "53"))
 			if err != nil {
 				t.Fatal(err)
@@ -140,7 +140,7 @@ func TestUDPErrors(t *testing.T) {
 func TestUDPIdle(t *testing.T) {
 	leaks(t)
 	var dials atomic.Int32
-	s := start(t, Config{UDPIdle: 50 * time.Millisecond, DialUDP: func(context.Context, netip.AddrPort) (net.Conn, error) {
+	s := start(t, Config{UDPIdle: 50 * time.Millisecond, DialUDP: func(context.Context, netip.AddrPort) (PacketConn, error) {
 		dials.Add(1)
 		return newFlow(), nil
 	}})
@@ -165,7 +165,7 @@ func TestUDPInUse(t *testing.T) {
 	leaks(t)
 	const idle = 100 * time.Millisecond
 	var dials atomic.Int32
-	s := start(t, Config{UDPIdle: idle, DialUDP: func(context.Context, netip.AddrPort) (net.Conn, error) {
+	s := start(t, Config{UDPIdle: idle, DialUDP: func(context.Context, netip.AddrPort) (PacketConn, error) {
 		dials.Add(1)
 		return newFlow(), nil
 	}})
@@ -187,7 +187,7 @@ func TestUDPInUse(t *testing.T) {
 
 func TestUDPLimit(t *testing.T) {
 	leaks(t)
-	s := start(t, Config{MaxUDP: 2, DialUDP: func(context.Context, netip.AddrPort) (net.Conn, error) { return newFlow(), nil }})
+	s := start(t, Config{MaxUDP: 2, DialUDP: func(context.Context, netip.AddrPort) (PacketConn, error) { return newFlow(), nil }})
 	for range 3 {
 		c, err := dial(t, "udp", "10.96.0.1:53")
 		if err != nil {
@@ -217,7 +217,7 @@ func TestLocal(t *testing.T) {
 					t.Error("dialed for a local address")
 					return nil, io.EOF
 				},
-				DialUDP: func(context.Context, netip.AddrPort) (net.Conn, error) {
+				DialUDP: func(context.Context, netip.AddrPort) (PacketConn, error) {
 					t.Error("dialed for a local address")
 					return nil, io.EOF
 				},
