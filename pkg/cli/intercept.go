@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -140,6 +141,11 @@ func (o *interceptOptions) validate() error {
 	if o.timeout <= 0 {
 		return usageError(fmt.Errorf("--timeout must be more than 0, not %s", o.timeout))
 	}
+	if len(o.command) > 0 {
+		if _, err := exec.LookPath(o.command[0]); err != nil {
+			return handlerResult(o.command[0], err)
+		}
+	}
 	return o.output.validate()
 }
 
@@ -206,12 +212,40 @@ func (o *interceptOptions) runCommand(ctx context.Context, client *session.Clien
 	if err := o.print(active.Intercept); err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, o.command[0], o.command[1:]...)
+	runCtx, stop := context.WithCancel(ctx)
+	defer stop()
+	var (
+		watch sync.WaitGroup
+		ended = make(chan struct{}) // the handler has
+		gone  bool                  // the intercept has, before
+	)
+	watch.Go(func() {
+		select {
+		case err := <-held:
+			gone = true
+			held <- err
+			progress.event(session.Event{
+				Text:    fmt.Sprintf("the intercept of deployment/%s has been ended from elsewhere, and so is its handler", active.Intercept.Workload),
+				Warning: true,
+			})
+			stop()
+		case <-ended:
+		}
+	})
+	cmd := exec.CommandContext(runCtx, o.command[0], o.command[1:]...)
 	cmd.Env = append(append(os.Environ(), active.Env...), "TELE_INTERCEPT_ID="+active.Intercept.ID, "TELE_WORKLOAD="+active.Intercept.Workload)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = o.f.In, o.f.Out, o.f.ErrOut
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = handlerGrace
 	runErr := cmd.Run()
+	close(ended)
+	watch.Wait()
+	if gone && ctx.Err() == nil {
+		if errors.Is(runErr, context.Canceled) {
+			runErr = nil // the handler has ended well
+		}
+		return handlerResult(o.command[0], runErr)
+	}
 	if err := client.Leave(context.WithoutCancel(ctx), session.LeaveSpec{Workload: active.Intercept.ID}, progress.event); err != nil {
 		return errors.Join(err, runErr)
 	}

@@ -226,8 +226,11 @@ func otherBackend(dep *appsv1.Deployment, selector labels.Selector, sets map[typ
 	}
 	for i := range facts.Pods {
 		pod := &facts.Pods[i]
-		if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed || !selector.Matches(labels.Set(pod.Labels)) {
+		switch {
+		case pod.Status.Phase == corev1.PodSucceeded, pod.Status.Phase == corev1.PodFailed, !selector.Matches(labels.Set(pod.Labels)):
 			continue
+		case pod.DeletionTimestamp != nil:
+			continue // one of the Deployment's own, perhaps, whose ReplicaSet went with the sidecar
 		}
 		owner := metav1.GetControllerOf(pod)
 		if owner != nil && sets[owner.UID] {

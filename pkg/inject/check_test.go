@@ -153,6 +153,7 @@ func TestCheck(t *testing.T) {
 		{
 			name: "a finished pod behind the Service", change: func(_ *appsv1.Deployment, f *Facts) {
 				f.Pods = append(f.Pods, corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "bare", Labels: map[string]string{"app": "back"}}, Status: corev1.PodStatus{Phase: corev1.PodSucceeded}})
+				f.Pods = append(f.Pods, corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "leaving", Labels: map[string]string{"app": "back"}, DeletionTimestamp: &metav1.Time{}}})
 			},
 		},
 		{

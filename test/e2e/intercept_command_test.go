@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -88,6 +90,43 @@ func TestInterceptCommand(t *testing.T) {
 			t.Errorf("a difference is left:\nbefore %s\nafter %s", before, after)
 		}
 		nothingLeft(t, name)
+	})
+
+	t.Run("left from elsewhere", func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+		defer cancel()
+		running := filepath.Join(t.TempDir(), "running")
+		type ended struct {
+			result rig.Result
+			err    error
+		}
+		done := make(chan ended, 1)
+		go func() {
+			result, err := rig.Run(desk.Tele(ctx, "intercept", name, "--port", freePort(t, desk), "--",
+				"sh", "-c", `trap 'exit 5' TERM; touch "$0"; while :; do sleep 0.1; done`, running))
+			done <- ended{result, err}
+		}()
+		poll(t, "the handler runs", func(context.Context) error {
+			_, err := os.Stat(running)
+			return err
+		})
+		tele(t, desk, "leave", name)
+		e := <-done
+		if e.err != nil || e.result.Code != 5 || !strings.Contains(e.result.Stderr, "ended from elsewhere") {
+			t.Errorf("code %d, %v\n%s%s", e.result.Code, e.err, e.result.Stdout, e.result.Stderr)
+		}
+		nothingLeft(t, name)
+	})
+
+	t.Run("no such command", func(t *testing.T) {
+		before := stateOf(t, name, name)
+		result, err := rig.Run(desk.Tele(t.Context(), "intercept", name, "--", "/nonexistent/handler"))
+		if err != nil || result.Code == 0 || !strings.Contains(result.Stderr, "run the handler /nonexistent/handler") {
+			t.Errorf("code %d: %s", result.Code, result.Stderr)
+		}
+		if after := stateOf(t, name, name); after != before {
+			t.Errorf("the Deployment was touched:\nbefore %s\nafter %s", before, after)
+		}
 	})
 
 	t.Run("to", func(t *testing.T) {
