@@ -33,7 +33,7 @@ clean puts back what it left.`,
 		Example: `  # Workloads of the current namespace
   kubectl tele list
 
-  # With each port and handler state, for a script
+  # With each port and its intercept's owner, for a script
   kubectl tele list -o json`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

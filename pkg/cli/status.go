@@ -97,6 +97,9 @@ func printStatus(w io.Writer, st session.Status, wide bool) {
 	}
 	for _, i := range st.Intercepts {
 		_, _ = fmt.Fprintf(w, "  intercept deployment/%s port %d -> %s: %s\n", i.Workload, i.Port, i.Handler, i.State)
+		if i.HandlerError != "" {
+			_, _ = fmt.Fprintf(w, "    handler not reached, the app answers: %s\n", i.HandlerError)
+		}
 		if i.Notice != "" {
 			_, _ = fmt.Fprintf(w, "    notice  %s\n", i.Notice)
 		}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -43,7 +44,8 @@ type follower struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
-	conns connSet
+	conns  connSet
+	failed atomic.Pointer[error] // why the handler was not reached the last time; nil: it was
 
 	mu      sync.Mutex
 	pods    map[types.UID]*followed
@@ -220,10 +222,12 @@ func (f *follower) connect(ctx context.Context, req *tunnel.Request) {
 	defer f.conns.end(pair)
 	conn, err := f.handler.Dial(req.Context())
 	if err != nil {
+		f.failed.Store(&err)
 		f.log.Warn("handler not reached, the app answers", "handler", f.handler, "err", err)
 		_ = req.Refuse(tunnel.Refused, "the handler does not answer")
 		return
 	}
+	f.failed.Store(nil)
 	flow, err := req.Accept()
 	if err != nil {
 		_ = conn.Close()

@@ -231,6 +231,9 @@ func (i *intercept) status() InterceptStatus {
 	}
 	if following != nil {
 		st.Agents = following.status()
+		if failed := following.failed.Load(); failed != nil {
+			st.HandlerError = (*failed).Error()
+		}
 	}
 	if state == Active && (notice != "" || slices.ContainsFunc(st.Agents, func(a AgentStatus) bool { return !a.Up })) {
 		st.State = Degraded

@@ -68,18 +68,22 @@ const (
 
 // InterceptStatus is one intercept.
 type InterceptStatus struct {
-	ID        string         `json:"id"`
-	Workload  string         `json:"workload"`
-	Namespace string         `json:"namespace"`
-	Container string         `json:"container"`
-	Port      uint16         `json:"port"`
-	Services  []string       `json:"services"`
-	Inject    string         `json:"inject"`
-	Capture   []string       `json:"capture"`
-	Handler   string         `json:"handler"`
-	State     InterceptState `json:"state"`
-	Agents    []AgentStatus  `json:"agents"`
-	Owner     agent.Owner    `json:"owner"`
+	ID        string   `json:"id"`
+	Workload  string   `json:"workload"`
+	Namespace string   `json:"namespace"`
+	Container string   `json:"container"`
+	Port      uint16   `json:"port"`
+	Services  []string `json:"services"`
+	Inject    string   `json:"inject"`
+	Capture   []string `json:"capture"`
+	Handler   string   `json:"handler"`
+	// HandlerError is why the handler was not reached by the last connection,
+	// which the app got.
+	HandlerError string `json:"handlerError,omitempty"`
+
+	State  InterceptState `json:"state"`
+	Agents []AgentStatus  `json:"agents"`
+	Owner  agent.Owner    `json:"owner"`
 	// Notice says what others did to the workload meanwhile.
 	Notice string `json:"notice,omitempty"`
 }

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -127,6 +128,23 @@ func TestInterceptCommand(t *testing.T) {
 		if after := stateOf(t, name, name); after != before {
 			t.Errorf("the Deployment was touched:\nbefore %s\nafter %s", before, after)
 		}
+	})
+
+	t.Run("no handler", func(t *testing.T) {
+		port := freePort(t, desk)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+		defer cancel()
+		cmd := desk.Tele(ctx, "intercept", name, "--port", port, "--", "sleep", "1000")
+		interrupted(t, cmd, func() {
+			poll(t, "status says that the handler is not reached", func(context.Context) error {
+				call(t, url)
+				if said := tele(t, desk, "status"); !strings.Contains(said, port+": active\n    handler not reached, the app answers: ") {
+					return errors.New(said)
+				}
+				return nil
+			})
+		})
+		nothingLeft(t, name)
 	})
 
 	t.Run("to", func(t *testing.T) {
