@@ -221,9 +221,8 @@ func (o *interceptOptions) runCommand(ctx context.Context, client *session.Clien
 	)
 	watch.Go(func() {
 		select {
-		case err := <-held:
+		case <-held:
 			gone = true
-			held <- err
 			progress.event(session.Event{
 				Text:    fmt.Sprintf("the intercept of deployment/%s has been ended from elsewhere, and so is its handler", active.Intercept.Workload),
 				Warning: true,
@@ -240,9 +239,9 @@ func (o *interceptOptions) runCommand(ctx context.Context, client *session.Clien
 	runErr := cmd.Run()
 	close(ended)
 	watch.Wait()
-	if gone && ctx.Err() == nil {
+	if gone {
 		if errors.Is(runErr, context.Canceled) {
-			runErr = nil // the handler has ended well
+			runErr = context.Cause(ctx) // the handler has ended well
 		}
 		return handlerResult(o.command[0], runErr)
 	}

@@ -77,14 +77,17 @@ func (s *Session) makeAgentPod(ctx context.Context, image string, p Progress) (*
 	return a, nil
 }
 
+// errDialled ends the watch of a pod whose agent has been reached.
+var errDialled = errors.New("the agent has been reached")
+
 // start watches the agent's pod until its agent runs. The agent is dialled as
 // soon as the pod has a node: a kubelet says up to a second late what it has
 // started.
 func (a *agentPod) start(ctx context.Context, key []byte, p Progress) error {
 	a.starting.Store(true)
 	defer a.starting.Store(false)
-	watchCtx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	watchCtx, cancel := context.WithCancelCause(ctx)
+	defer cancel(errDialled)
 	dialled := make(chan error, 1)
 	err := a.session.watchAgentPod(watchCtx, a.job, p, func(pod *corev1.Pod) {
 		if a.link != nil || pod.Spec.NodeName == "" {
@@ -95,14 +98,14 @@ func (a *agentPod) start(ctx context.Context, key []byte, p Progress) error {
 			defer close(dialled)
 			if _, err := a.link.wait(watchCtx); watchCtx.Err() == nil {
 				dialled <- err
-				cancel()
+				cancel(errDialled)
 			}
 		}()
 	})
 	if a.link == nil || err == nil {
 		return err
 	}
-	cancel()
+	cancel(errDialled)
 	if dialErr, ok := <-dialled; ok {
 		return dialErr
 	}
@@ -203,8 +206,8 @@ func (s *Session) watchAgentPod(ctx context.Context, job string, p Progress, see
 		return agentStarted(pod), nil
 	})
 	if err != nil {
-		if ctx.Err() != nil {
-			err = fmt.Errorf("%s: %w", last, context.Cause(ctx))
+		if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, errDialled) {
+			err = fmt.Errorf("%s: %w", last, cause)
 			if why := s.jobEvents(context.WithoutCancel(ctx), job); why != "" {
 				err = fmt.Errorf("%w (%s)", err, why)
 			}
