@@ -221,12 +221,13 @@ func (o *interceptOptions) runCommand(ctx context.Context, client *session.Clien
 	)
 	watch.Go(func() {
 		select {
-		case <-held:
+		case err := <-held:
 			gone = true
-			progress.event(session.Event{
-				Text:    fmt.Sprintf("the intercept of deployment/%s has been ended from elsewhere, and so is its handler", active.Intercept.Workload),
-				Warning: true,
-			})
+			text := fmt.Sprintf("the intercept of deployment/%s has been ended from elsewhere, and so is its handler", active.Intercept.Workload)
+			if err != nil {
+				text += ": " + err.Error()
+			}
+			progress.event(session.Event{Text: text, Warning: true})
 			stop()
 		case <-ended:
 		}
