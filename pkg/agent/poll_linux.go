@@ -136,10 +136,8 @@ func (c *polled) TryRead(b []byte, ready func()) (n int, err error) {
 		switch {
 		case closed != nil:
 			return 0, closed
-		case err == nil && n == 0 && c.wasReset():
-			return 0, os.NewSyscallError("read", syscall.ECONNRESET)
 		case err == nil && n == 0:
-			return 0, io.EOF
+			return 0, c.end()
 		case err == nil:
 			return n, nil
 		case errors.Is(err, syscall.EINTR):
@@ -151,17 +149,25 @@ func (c *polled) TryRead(b []byte, ready func()) (n int, err error) {
 	}
 }
 
-// wasReset tells a reset from a FIN when a read gets nothing: the kernel says
-// once that there was one, and a write may have been told.
-func (c *polled) wasReset() bool {
+// end tells a reset from a FIN, which is io.EOF, when a read gets nothing: the
+// kernel says once that there was one, and a write may have been told.
+func (c *polled) end() error {
 	if c.finished.Load() {
-		return false // nobody writes any more, and the state is that of an end
+		return io.EOF // nobody writes any more, and the state is that of an end
 	}
-	state := uint8(0)
-	_ = c.raw.Control(func(fd uintptr) {
-		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
-			state = info.State
-		}
+	var info *unix.TCPInfo
+	var err error
+	closed := c.raw.Control(func(fd uintptr) {
+		info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
 	})
-	return state == unix.BPF_TCP_CLOSE
+	switch {
+	case closed != nil:
+		return closed
+	case err != nil:
+		return os.NewSyscallError("getsockopt", err)
+	case info.State == unix.BPF_TCP_CLOSE:
+		return os.NewSyscallError("read", syscall.ECONNRESET)
+	default:
+		return io.EOF
+	}
 }

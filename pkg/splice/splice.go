@@ -121,6 +121,7 @@ type joint struct {
 	unwatch func() bool  // of the context; nil: that does not end
 	left    atomic.Int32 // directions that go on, and one for the context
 	once    sync.Once
+	failed  atomic.Bool // before any is reset
 	first   error
 	stats   Stats
 }
@@ -139,10 +140,15 @@ func (j *joint) over(s *side, err error) {
 // ended is the end of the direction from src to dst.
 func (j *joint) ended(src, dst *side, count *int64, n int64, err error) {
 	*count = n
-	if err != nil {
+	switch {
+	case err != nil:
 		err = fmt.Errorf("copy from %s to %s: %w", src.RemoteAddr(), dst.RemoteAddr(), err)
-	} else if err = dst.CloseWrite(); err != nil {
-		err = fmt.Errorf("half-close %s: %w", dst.RemoteAddr(), err)
+	case j.failed.Load():
+		// This end may be our own doing: no FIN may precede dst's reset.
+	default:
+		if err = dst.CloseWrite(); err != nil {
+			err = fmt.Errorf("half-close %s: %w", dst.RemoteAddr(), err)
+		}
 	}
 	src.ended.Store(true)
 	if over := src.over.Load(); err == nil && over != nil {
@@ -159,6 +165,7 @@ func (j *joint) ended(src, dst *side, count *int64, n int64, err error) {
 // fail resets both, the first time.
 func (j *joint) fail(err error) {
 	j.once.Do(func() {
+		j.failed.Store(true)
 		j.first = err
 		_ = Reset(j.a.Conn)
 		_ = Reset(j.b.Conn)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -108,5 +109,85 @@ func TestEndOfContextResetsBoth(t *testing.T) {
 	}
 	if err := <-result; !errors.Is(err, cause) {
 		t.Errorf("splice: %v, want %v", err, cause)
+	}
+}
+
+// broken is a flow whose copying to the other connection fails.
+type broken struct {
+	net.Conn
+	fail       chan error
+	halfClosed atomic.Bool
+}
+
+func (b *broken) CopyTo(_ io.Writer, done func(int64, error)) {
+	go func() { done(0, <-b.fail) }()
+}
+
+func (b *broken) CopyFrom(try func([]byte, func()) (int, error), done func(int64, error)) {
+	go func() {
+		ready := make(chan struct{}, 1)
+		buf := make([]byte, 1)
+		for {
+			n, err := try(buf, func() { ready <- struct{}{} })
+			switch {
+			case errors.Is(err, io.EOF):
+				done(0, nil)
+				return
+			case err != nil:
+				done(0, err)
+				return
+			case n == 0:
+				<-ready
+			}
+		}
+	}()
+}
+
+func (b *broken) CloseWrite() error {
+	b.halfClosed.Store(true)
+	return nil
+}
+
+// atRest is a connection that reads an end when it is reset itself.
+type atRest struct {
+	net.Conn
+	readiness splice.Readiness
+	reset     atomic.Bool
+}
+
+func (a *atRest) TryRead(_ []byte, ready func()) (int, error) {
+	for {
+		switch {
+		case a.reset.Load():
+			return 0, io.EOF
+		case a.readiness.Wait(ready):
+			return 0, nil
+		}
+	}
+}
+
+func (a *atRest) CloseWrite() error { return nil }
+
+func (a *atRest) Reset() error {
+	a.reset.Store(true)
+	a.readiness.Set()
+	return nil
+}
+
+// TestNoFINBeforeReset: what a connection reads once it has been reset here is
+// no end of its peer's.
+func TestNoFINBeforeReset(t *testing.T) {
+	near, far := net.Pipe()
+	defer func() { _, _ = near.Close(), far.Close() }()
+	a, b := &atRest{Conn: near}, &broken{Conn: far, fail: make(chan error)}
+	ended := make(chan error, 1)
+	splice.Join(t.Context(), a, b, func(_ splice.Stats, err error) { ended <- err })
+	why := errors.New("no more")
+	b.fail <- why
+	if err := <-ended; !errors.Is(err, why) {
+		t.Errorf("ended with %v", err)
+	}
+	if b.halfClosed.Load() {
+		t.Error("an end was passed on")
 	}
 }
