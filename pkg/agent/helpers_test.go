@@ -164,6 +164,39 @@ func startApp(t *testing.T) (l net.Listener, port uint16) {
 	return l, portOf(l.Addr())
 }
 
+// captured is a connection to the captured port, and the flow that the session,
+// whose intercept it is, gets.
+func (a *testAgent) captured(t *testing.T, tun *tunnel.Tunnel) (net.Conn, *tunnel.Flow) {
+	t.Helper()
+	c, err := net.Dial("tcp", a.capturePort())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := tun.AcceptFlow(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := r.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c, f
+}
+
+// dialed is a flow to a server, and the server's connection.
+func dialed(t *testing.T, tun *tunnel.Tunnel, l net.Listener) (*tunnel.Flow, net.Conn) {
+	t.Helper()
+	f, err := tun.Open(t.Context(), tunnel.Target{Network: "tcp", Address: l.Addr().String()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f, s
+}
+
 // ask sends a line through addr, half-closes and returns the whole answer.
 func ask(t *testing.T, addr string) string {
 	t.Helper()

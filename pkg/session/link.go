@@ -18,7 +18,9 @@ import (
 const (
 	// linkDialTimeout bounds one attempt to reach an agent. A port-forward
 	// takes tens of milliseconds; the rest is patience for a busy node.
-	linkDialTimeout  = 5 * time.Second
+	linkDialTimeout = 5 * time.Second
+	// The wait between attempts grows by a quarter: an agent that is starting is
+	// reached soon after it listens, and one that is away is not asked all the time.
 	linkBackoffFirst = 50 * time.Millisecond
 	linkBackoffLast  = time.Second
 )

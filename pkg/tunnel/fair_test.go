@@ -86,15 +86,7 @@ func TestInteractiveBeforeBulk(t *testing.T) {
 func TestCreditGrows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const delay = 50 * time.Millisecond
-		a, b := pair(t, func(tb testing.TB) (net.Conn, net.Conn) {
-			c1, c2 := net.Pipe()
-			s1, s2 := net.Pipe()
-			var wg sync.WaitGroup
-			wg.Go(func() { delayed(s1, c2, delay) })
-			wg.Go(func() { delayed(c2, s1, delay) })
-			tb.Cleanup(wg.Wait)
-			return c1, s2
-		}, Config{}, Config{})
+		a, b := pair(t, longLane(delay), Config{}, Config{})
 		f, g := flowPair(t, a, b, "tcp")
 		const size = 100 << 20
 		start := time.Now()
@@ -121,15 +113,7 @@ func TestCreditGrows(t *testing.T) {
 func TestFullSpeedInThreeRoundTrips(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const trip = 150 * time.Millisecond
-		a, b := pair(t, func(tb testing.TB) (net.Conn, net.Conn) {
-			c1, c2 := net.Pipe()
-			s1, s2 := net.Pipe()
-			var wg sync.WaitGroup
-			wg.Go(func() { delayed(s1, c2, trip/2) })
-			wg.Go(func() { delayed(c2, s1, trip/2) })
-			tb.Cleanup(wg.Wait)
-			return c1, s2
-		}, Config{}, Config{})
+		a, b := pair(t, longLane(trip/2), Config{}, Config{})
 		f, g := flowPair(t, a, b, "tcp")
 		arrived := &arrivals{trip: trip, begun: time.Now()}
 		done := make(chan struct{})
@@ -157,6 +141,19 @@ func (a *arrivals) TryWrite(p []byte) (int, error) { return a.Write(p) }
 func (a *arrivals) Write(p []byte) (int, error) {
 	a.kib[time.Since(a.begun)/a.trip] += len(p) >> 10
 	return len(p), nil
+}
+
+// longLane is a lane that takes as long each way, and any number of bytes.
+func longLane(delay time.Duration) lanes {
+	return func(tb testing.TB) (net.Conn, net.Conn) {
+		c1, c2 := net.Pipe()
+		s1, s2 := net.Pipe()
+		var wg sync.WaitGroup
+		wg.Go(func() { delayed(s1, c2, delay) })
+		wg.Go(func() { delayed(c2, s1, delay) })
+		tb.Cleanup(wg.Wait)
+		return c1, s2
+	}
 }
 
 // delayed passes bytes on after a time, as many as come.
@@ -224,7 +221,6 @@ func TestStalledFlowDelaysNoOther(t *testing.T) {
 			return time.Since(start)
 		}
 		download() // grows what the flow may have in flight
-		time.Sleep(time.Second)
 		question, transfer := ask(), download()
 
 		const stalled = 30
@@ -236,8 +232,8 @@ func TestStalledFlowDelaysNoOther(t *testing.T) {
 				go func() { _, _ = f.Write(make([]byte, 4<<20)) }()
 			}
 		}
-		time.Sleep(10 * time.Second)
-		used := map[*lane]bool{} // all but the first, which is kept free of bulk
+		time.Sleep(10 * time.Second) // of the bubble's time: until the lanes have carried all that has credit
+		used := map[*lane]bool{}     // all but the first, which is kept free of bulk
 		for _, f := range flows {
 			f.mu.Lock()
 			used[f.lane] = true

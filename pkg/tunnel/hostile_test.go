@@ -81,6 +81,21 @@ func (p *rawPeer) send(t *testing.T, b []byte) {
 	}
 }
 
+// open is a flow that the peer opens and the server accepts.
+func (p *rawPeer) open(t *testing.T, id uint32) *Flow {
+	t.Helper()
+	p.send(t, appendOpen(nil, id, 0, Target{Network: "tcp"}))
+	r, err := p.server.AcceptFlow(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := r.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
 func rawData(flow uint32, flags uint8, offset uint64, n int) []byte {
 	b := appendHeader(nil, typeData, flags, 8+n, flow)
 	return append(binary.BigEndian.AppendUint64(b, offset), make([]byte, n)...)
@@ -293,15 +308,7 @@ func TestBudget(t *testing.T) {
 	var kept []*Flow
 	var frames [][]byte
 	for id := uint32(1); id < 2*flows; id += 2 {
-		p.send(t, appendOpen(nil, id, 0, Target{Network: "tcp"}))
-		r, err := p.server.AcceptFlow(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		f, err := r.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
+		f := p.open(t, id)
 		if id == 1 {
 			p.send(t, rawData(id, 0, 0, 100))
 			kept = append(kept, f)
@@ -326,19 +333,12 @@ func TestBudget(t *testing.T) {
 	}
 }
 
-// TestLimitedGrowsOnce: a sender cannot have its credit grown twice before it
-// has used what it was given, nor any that its reader does not deserve.
+// TestLimitedGrowsOnce: however often a sender says that it is limited, its
+// credit grows once more only when it has used all that it had before the last
+// time.
 func TestLimitedGrowsOnce(t *testing.T) {
 	p := newRawPeer(t, pipeLane, Config{})
-	p.send(t, appendOpen(nil, 1, 0, Target{Network: "tcp"}))
-	r, err := p.server.AcceptFlow(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := r.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := p.open(t, 1)
 	offset := uint64(0)
 	send := func(until uint64, flags uint8) {
 		for ; offset < until; offset += maxChunk {
@@ -378,15 +378,7 @@ func (h held) TryWrite(p []byte) (int, error) {
 // on another lane would be written by two goroutines at once.
 func TestOneFlowOnTwoLanes(t *testing.T) {
 	p := newRawPeer(t, tcpLane, Config{})
-	p.send(t, appendOpen(nil, 1, 0, Target{Network: "tcp"}))
-	r, err := p.server.AcceptFlow(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := r.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := p.open(t, 1)
 	w := held{make(chan struct{}, 2), make(chan struct{})}
 	f.CopyTo(w, func(int64, error) {})
 	first, second := p.server.allLanes()[0], newLane(p.server, 1)

@@ -40,7 +40,8 @@ var errClosing = errors.New("network stack closed")
 //
 // Its goroutines are the read loop, one for acknowledgments, one for each
 // connection being dialed, two at most for one carried, while there is
-// something to carry, and gVisor's own. All end with Close.
+// something to carry, three for each association, and gVisor's own. All end
+// with Close.
 type Stack struct {
 	cfg   Config
 	gv    *stack.Stack

@@ -45,6 +45,13 @@ func tunnelPair(tb testing.TB) (laptop, agent *tunnel.Tunnel) {
 	return laptop, agent
 }
 
+// dialOver makes a DialTCP that opens flows.
+func dialOver(laptop *tunnel.Tunnel) func(context.Context, netip.AddrPort) (splice.Carrier, error) {
+	return func(ctx context.Context, dst netip.AddrPort) (splice.Carrier, error) {
+		return laptop.Open(ctx, tunnel.Target{Network: "tcp", Address: dst.String()})
+	}
+}
+
 // overTunnel makes what puts a flow of a tunnel in front of a connection.
 func overTunnel(tb testing.TB) (carry func(*net.TCPConn) (splice.Carrier, error)) {
 	tb.Helper()
@@ -70,9 +77,7 @@ func overTunnel(tb testing.TB) (carry func(*net.TCPConn) (splice.Carrier, error)
 func TestIdleNeedsNoGoroutine(t *testing.T) {
 	leaks(t)
 	laptop, agent := tunnelPair(t)
-	start(t, Config{DialTCP: func(ctx context.Context, dst netip.AddrPort) (splice.Carrier, error) {
-		return laptop.Open(ctx, tunnel.Target{Network: "tcp", Address: dst.String()})
-	}})
+	start(t, Config{DialTCP: dialOver(laptop)})
 	word := []byte("word")
 	open := func() {
 		near, far := openOverTunnel(t, agent)
@@ -122,9 +127,7 @@ func openOverTunnel(t *testing.T, agent *tunnel.Tunnel) (app net.Conn, far *tunn
 func TestResetWhileWriteWaits(t *testing.T) {
 	leaks(t)
 	laptop, agent := tunnelPair(t)
-	start(t, Config{DialTCP: func(ctx context.Context, dst netip.AddrPort) (splice.Carrier, error) {
-		return laptop.Open(ctx, tunnel.Target{Network: "tcp", Address: dst.String()})
-	}})
+	start(t, Config{DialTCP: dialOver(laptop)})
 	for range 30 {
 		app, far := openOverTunnel(t, agent)
 		_ = app.(*net.TCPConn).SetReadBuffer(8192)
@@ -147,9 +150,7 @@ func TestResetWhileWriteWaits(t *testing.T) {
 func TestTunnelEndsAfterFIN(t *testing.T) {
 	leaks(t)
 	laptop, agent := tunnelPair(t)
-	s := start(t, Config{DialTCP: func(ctx context.Context, dst netip.AddrPort) (splice.Carrier, error) {
-		return laptop.Open(ctx, tunnel.Target{Network: "tcp", Address: dst.String()})
-	}})
+	s := start(t, Config{DialTCP: dialOver(laptop)})
 	app, far := openOverTunnel(t, agent)
 	_ = far.CloseWrite()
 	if _, err := app.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {

@@ -142,6 +142,9 @@ func (c *Cluster) startEnded(ctx context.Context) error {
 	return nil
 }
 
+// powerOffLimit bounds the end of processes that have been killed.
+const powerOffLimit = 30 * time.Second
+
 // StopNode takes a node's power: its kubelet, its runtime and all its pods
 // are killed at once, and tell nobody.
 func (c *Cluster) StopNode(ctx context.Context, name string) error {
@@ -157,9 +160,21 @@ func (c *Cluster) StopNode(ctx context.Context, name string) error {
 		return err
 	}
 	defer unlock()
-	return killAll(ctx, func() []int {
+	list := func() []int {
 		return append(cgroupProcesses(c.opt.systemCgroup(n)), cgroupProcesses(c.opt.podsCgroup(n))...)
-	})
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, powerOffLimit, fmt.Errorf("not within %s", powerOffLimit))
+	defer cancel()
+	// Until none is left at all: one that has ended may not be reaped yet.
+	return wait(ctx, "the end of "+name+"'s processes", func(ctx context.Context) error {
+		if err := killAll(ctx, list); err != nil {
+			return err
+		}
+		if left := list(); len(left) > 0 {
+			return fmt.Errorf("processes %v are left", left)
+		}
+		return nil
+	}, nil)
 }
 
 // StartNode gives it back. Its pods are made again by its kubelet.
