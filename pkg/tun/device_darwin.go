@@ -27,7 +27,7 @@ func OpenFile(mtu int) (*os.File, string, error) {
 	if err != nil {
 		return nil, "", fmt.Errorf("open a utun: %w", err)
 	}
-	if err := run(execRunner{}, []string{"ifconfig", iface.Name(), "mtu", fmt.Sprint(mtu)}); err != nil {
+	if err := run([]string{"ifconfig", iface.Name(), "mtu", fmt.Sprint(mtu)}); err != nil {
 		_ = iface.Close()
 		return nil, "", err
 	}

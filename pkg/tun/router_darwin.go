@@ -11,11 +11,10 @@ import (
 type Router struct {
 	mu   sync.Mutex // guards sets and is held over the commands
 	sets map[string]Network
-	run  runner
 }
 
 // NewRouter returns a Router that has set nothing yet.
-func NewRouter() *Router { return &Router{sets: map[string]Network{}, run: execRunner{}} }
+func NewRouter() *Router { return &Router{sets: map[string]Network{}} }
 
 // Set makes n everything that dev has. An empty n removes everything that was
 // set before. After an error some of n may be in place; the next Set goes on
@@ -28,7 +27,7 @@ func (r *Router) Set(dev string, n Network) error {
 	defer r.mu.Unlock()
 	before := r.sets[dev]
 	for _, cmd := range plan(dev, before, n) {
-		if err := run(r.run, cmd); err != nil && !n.Empty() {
+		if err := run(cmd); err != nil && !n.Empty() {
 			r.sets[dev] = Network{
 				Addrs:  append(without(before.Addrs, n.Addrs), n.Addrs...),
 				Routes: append(without(before.Routes, n.Routes), n.Routes...),
@@ -54,9 +53,9 @@ func (r *Router) CleanUp(dev string, n Network) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, cmd := range plan(dev, n, Network{}) {
-		_ = run(r.run, cmd)
+		_ = run(cmd)
 	}
-	left, err := netstat(r.run)
+	left, err := Routes()
 	if err != nil {
 		return err
 	}

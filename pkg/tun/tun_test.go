@@ -1,6 +1,7 @@
 package tun
 
 import (
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -47,42 +48,51 @@ func TestFreePrefix(t *testing.T) {
 	}
 }
 
-const netstatOutput = `Routing tables
-
-Internet:
-Destination        Gateway            Flags               Netif Expire
-default            192.168.1.1        UGScg                 en0
-10.96/16           utun4              USc                 utun4
-10.244.1/24        10.8.0.1           UGSc                utun5
-127                127.0.0.1          UCS                   lo0
-127.0.0.1          127.0.0.1          UH                    lo0
-169.254            link#14            UCS                   en0      !
-172.16.5.9         link#20            UHS                 utun7
-192.168.1          link#14            UCS                   en0      !
-192.168.1.1/32     link#14            UCS                   en0      !
-224.0.0/4          link#14            UmCS                  en0      !
-255.255.255.255/32 link#14            UCS                   en0      !
-nonsense/99        link#14            UCS                   en0
-
-Internet6:
-Destination                             Gateway                                 Flags               Netif Expire
-default                                 fe80::1%en0                             UGcg                  en0
-::1                                     ::1                                     UHL                   lo0
-2001:db8::/64                           link#14                                 UC                    en0
-2001:db8::5                             a8:66:7f:0:0:0                          UHLWI                 en0
-fe80::%utun0/64                         fe80::1%utun0                           UcI                 utun0
-fd00:96::/112                           utun4                                   USc                 utun4
-ff00::/8                                ::1                                     UmCI                  lo0
-`
-
-func TestParseNetstat(t *testing.T) {
+func TestFromKernel(t *testing.T) {
+	v4 := func(ones int) net.IPMask { return net.CIDRMask(ones, 32) }
+	v6 := func(ones int) net.IPMask { return net.CIDRMask(ones, 128) }
+	addr := netip.MustParseAddr
 	var got []string
-	for _, r := range parseNetstat([]byte(netstatOutput)) {
+	for _, r := range fromKernel([]kernelRoute{
+		{dst: addr("0.0.0.0"), mask: v4(0), dev: "en0"},
+		{dst: addr("0.0.0.0"), mask: v4(0), dev: "en5"}, // scoped
+		{dst: addr("0.0.0.0"), mask: v4(1), dev: "utun4"},
+		{dst: addr("128.0.0.0"), mask: v4(1), dev: "utun4"},
+		{dst: addr("10.96.0.0"), mask: v4(16), dev: "utun4"},
+		{dst: addr("10.244.1.0"), mask: v4(24)},
+		{dst: addr("127.0.0.0"), mask: v4(8), dev: "lo0"},
+		{dst: addr("127.0.0.1"), dev: "lo0"},
+		{dst: addr("169.254.0.0"), mask: v4(16), dev: "en0"},
+		{dst: addr("172.16.5.9"), dev: "utun7"},
+		{dst: addr("192.168.1.0"), mask: v4(24), dev: "en0"},
+		{dst: addr("192.168.1.0"), mask: v4(24), dev: "en5"}, // scoped
+		{dst: addr("192.168.1.1"), mask: v4(32), dev: "en0"},
+		{dst: addr("192.168.1.7"), dev: "en0", cloned: true},  // a neighbour
+		{dst: addr("198.51.100.7"), dev: "en0", cloned: true}, // a peer beyond the default route
+		{dst: addr("192.0.2.9"), mask: v4(24), dev: "en0"},    // bits beyond its length
+		{dst: addr("10.0.5.0"), mask: net.IPv4Mask(255, 0, 255, 0)},
+		{dst: addr("10.0.6.0"), mask: v6(24)},
+		{dst: addr("224.0.0.0"), mask: v4(4), dev: "en0"},
+		{dst: addr("255.255.255.255"), mask: v4(32), dev: "en0"},
+		{}, // of another family
+		{dst: addr("::"), mask: v6(0), dev: "en0"},
+		{dst: addr("::1"), dev: "lo0"},
+		{dst: addr("2001:db8::"), mask: v6(64), dev: "en0"},
+		{dst: addr("2001:db8::5"), dev: "en0"},
+		{dst: addr("2001:db8::6"), dev: "en0", cloned: true},
+		{dst: addr("::ffff:0.0.0.0"), mask: v6(96), dev: "lo0"},
+		{dst: addr("fe80::"), mask: v6(64), dev: "utun0"},
+		{dst: addr("fe80::1"), dev: "lo0"},
+		{dst: addr("fd00:96::"), mask: v6(112), dev: "utun4"},
+		{dst: addr("ff00::"), mask: v6(8), dev: "lo0"},
+		{dst: addr("ff02::"), mask: v6(32), dev: "en0"},
+	}) {
 		got = append(got, r.Prefix.String()+" "+r.Dev)
 	}
 	want := []string{
-		"10.96.0.0/16 utun4", "10.244.1.0/24 utun5", "172.16.5.9/32 utun7", "192.168.1.0/24 en0", "192.168.1.1/32 en0",
-		"255.255.255.255/32 en0", "2001:db8::/64 en0", "2001:db8::5/128 en0", "fd00:96::/112 utun4",
+		"10.96.0.0/16 utun4", "10.244.1.0/24 ", "172.16.5.9/32 utun7", "192.168.1.0/24 en0", "192.168.1.0/24 en5",
+		"192.168.1.1/32 en0", "192.0.2.0/24 en0", "255.255.255.255/32 en0",
+		"2001:db8::/64 en0", "2001:db8::5/128 en0", "::ffff:0.0.0.0/96 lo0", "fd00:96::/112 utun4",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
