@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // FreePrefix chooses a /30 for a device: the first usable address is the
@@ -16,16 +17,7 @@ import (
 // 198.18.0.0/15 (benchmarks between networks, RFC 2544, so it is routed
 // nowhere), and then each /30 of the three documentation networks (RFC 5737).
 func FreePrefix(existing, avoid []netip.Prefix) (netip.Prefix, error) {
-	taken := func(p netip.Prefix) bool {
-		for _, list := range [][]netip.Prefix{existing, avoid} {
-			for _, t := range list {
-				if !IsDefault(t) && t.Overlaps(p) {
-					return true
-				}
-			}
-		}
-		return false
-	}
+	taken := slices.DeleteFunc(slices.Concat(existing, avoid), IsDefault)
 	for _, c := range []struct {
 		from netip.Prefix
 		step uint32
@@ -40,7 +32,7 @@ func FreePrefix(existing, avoid []netip.Prefix) (netip.Prefix, error) {
 		for off := uint32(0); off < 1<<(32-c.from.Bits()); off += c.step {
 			var a [4]byte
 			binary.BigEndian.PutUint32(a[:], first+off)
-			if p := netip.PrefixFrom(netip.AddrFrom4(a), 30); !taken(p) {
+			if p := netip.PrefixFrom(netip.AddrFrom4(a), 30); !slices.ContainsFunc(taken, p.Overlaps) {
 				return p, nil
 			}
 		}

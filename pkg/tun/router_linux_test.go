@@ -24,8 +24,8 @@ func has(t *testing.T, dev string) Network {
 	if n.Routes, err = routesOf(link); err != nil {
 		t.Fatal(err)
 	}
-	slices.SortFunc(n.Addrs, comparePrefix)
-	slices.SortFunc(n.Routes, comparePrefix)
+	slices.SortFunc(n.Addrs, netip.Prefix.Compare)
+	slices.SortFunc(n.Routes, netip.Prefix.Compare)
 	return n
 }
 

@@ -23,7 +23,7 @@ func ExistingRoutes() ([]netip.Prefix, error) {
 	for _, r := range routes {
 		prefixes = append(prefixes, r.Prefix)
 	}
-	slices.SortFunc(prefixes, comparePrefix)
+	slices.SortFunc(prefixes, netip.Prefix.Compare)
 	return slices.Compact(prefixes), nil
 }
 
@@ -31,11 +31,4 @@ func ExistingRoutes() ([]netip.Prefix, error) {
 func matters(p netip.Prefix) bool {
 	a := p.Addr()
 	return p.IsValid() && !IsDefault(p) && !a.IsLoopback() && !a.IsMulticast() && !a.IsLinkLocalUnicast()
-}
-
-func comparePrefix(a, b netip.Prefix) int {
-	if c := a.Addr().Compare(b.Addr()); c != 0 {
-		return c
-	}
-	return a.Bits() - b.Bits()
 }
