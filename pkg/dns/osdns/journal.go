@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/gofrs/flock"
 )
 
 const (
@@ -39,7 +41,7 @@ type change struct {
 // it and the system; anybody may read it.
 type journal struct {
 	dir  string
-	held *os.File // nil without the lock
+	held *flock.Flock // nil without the lock
 }
 
 // acquire takes the lock, without waiting: ErrInUse. The lock goes with the
@@ -51,11 +53,11 @@ func (j *journal) acquire() error {
 	if err := os.MkdirAll(j.dir, 0o755); err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
-	f, err := lockFile(filepath.Join(j.dir, journalLock))
+	lock, err := lockFile(filepath.Join(j.dir, journalLock))
 	if err != nil {
 		return fmt.Errorf("journal %s: %w", j.dir, err)
 	}
-	j.held = f
+	j.held = lock
 	return nil
 }
 
@@ -64,7 +66,7 @@ func (j *journal) release() {
 	if j.held == nil {
 		return
 	}
-	_ = os.Remove(j.held.Name())
+	_ = os.Remove(j.held.Path())
 	_ = j.held.Close()
 	j.held = nil
 	_ = os.Remove(j.dir) // only if empty

@@ -3,32 +3,29 @@
 package osdns
 
 import (
-	"errors"
 	"os"
 
+	"github.com/gofrs/flock"
 	"golang.org/x/sys/unix"
 )
 
 // lockFile makes and locks a file that its holder may remove: the lock counts
 // only if the path still leads to it.
-func lockFile(path string) (*os.File, error) {
+func lockFile(path string) (*flock.Flock, error) {
 	for {
-		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+		lock := flock.New(path, flock.SetFlag(os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW))
+		locked, err := lock.TryLock()
 		if err != nil {
 			return nil, err
 		}
-		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-			_ = f.Close()
-			if errors.Is(err, unix.EWOULDBLOCK) {
-				err = ErrInUse
-			}
-			return nil, err
+		if !locked {
+			return nil, ErrInUse
 		}
-		mine, err := f.Stat()
+		mine, err := lock.Stat()
 		there, err2 := os.Lstat(path)
 		if err == nil && err2 == nil && os.SameFile(mine, there) {
-			return f, nil
+			return lock, nil
 		}
-		_ = f.Close() // its holder has just removed it
+		_ = lock.Close() // its holder has just removed it
 	}
 }

@@ -2,7 +2,8 @@ package osdns
 
 import (
 	"errors"
-	"os"
+
+	"github.com/gofrs/flock"
 )
 
-func lockFile(string) (*os.File, error) { return nil, errors.ErrUnsupported }
+func lockFile(string) (*flock.Flock, error) { return nil, errors.ErrUnsupported }

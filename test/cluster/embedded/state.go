@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/gofrs/flock"
 )
 
 // state is what any process needs to use a running cluster. It is written
@@ -82,6 +84,23 @@ func (o Options) lock(ctx context.Context) (func(), error) {
 		return nil, err
 	}
 	return lockFile(ctx, o.Dir+".lock", func() { o.Log("waiting for another process that is changing the cluster") })
+}
+
+// lockFile takes the lock that keeps two boots apart, waiting until ctx ends.
+// waiting is called once if somebody else holds it.
+func lockFile(ctx context.Context, path string, waiting func()) (unlock func(), err error) {
+	lock := flock.New(path)
+	locked, err := lock.TryLock()
+	if err == nil && !locked {
+		waiting()
+		if locked, err = lock.TryLockContext(ctx, 100*time.Millisecond); ctx.Err() != nil && !locked {
+			err = fmt.Errorf("held by another process: %w", context.Cause(ctx))
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	return func() { _ = lock.Unlock() }, nil
 }
 
 // Cluster is a running cluster. It holds nothing open; its methods may be

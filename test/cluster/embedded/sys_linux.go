@@ -2,43 +2,13 @@ package embedded
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
 	"runtime"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
-
-// lockFile takes the lock that keeps two boots apart, waiting until ctx ends.
-// waiting is called once if somebody else holds it.
-func lockFile(ctx context.Context, path string, waiting func()) (unlock func(), err error) {
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	for first := true; ; first = false {
-		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return func() { _ = file.Close() }, nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) {
-			_ = file.Close()
-			return nil, fmt.Errorf("lock %s: %w", path, err)
-		}
-		if first {
-			waiting()
-		}
-		select {
-		case <-ctx.Done():
-			_ = file.Close()
-			return nil, fmt.Errorf("lock %s: held by another process: %w", path, context.Cause(ctx))
-		case <-time.After(100 * time.Millisecond):
-		}
-	}
-}
 
 // dialIn dials from inside a network namespace. The address must be a literal
 // IP and port: a name would be resolved outside.

@@ -10,8 +10,6 @@ import (
 
 var errNotLinux = errors.New("the embedded cluster needs Linux")
 
-func lockFile(context.Context, string, func()) (func(), error) { return nil, errNotLinux }
-
 func dialIn(context.Context, string, string, string) (net.Conn, error) { return nil, errNotLinux }
 
 func listenIn(context.Context, string, string, string) (net.Listener, error) {
