@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+
+	"github.com/google/renameio/v2/maybe"
 )
 
 // defaultLaptop exists as long as the cluster does.
@@ -225,7 +227,7 @@ func (l *Laptop) save(record laptopRecord) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(l.path("laptop.json"), text, 0o600)
+	return maybe.WriteFile(l.path("laptop.json"), text, 0o600)
 }
 
 // Name is the laptop's name.

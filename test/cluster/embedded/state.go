@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+	"github.com/google/renameio/v2/maybe"
 )
 
 // state is what any process needs to use a running cluster. It is written
@@ -48,33 +49,13 @@ func loadState(dir string) (*state, error) {
 	return &s, nil
 }
 
+// save replaces the file in one step, so that readers see old or new.
 func (s *state) save(dir string) error {
 	text, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
 		return err
 	}
-	return writeFile(filepath.Join(dir, "state.json"), append(text, '\n'), 0o600)
-}
-
-// writeFile replaces a file in one step, so that readers see old or new.
-func writeFile(path string, content []byte, mode os.FileMode) error {
-	temp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(temp.Name()) }()
-	if _, err := temp.Write(content); err != nil {
-		_ = temp.Close()
-		return err
-	}
-	if err := temp.Chmod(mode); err != nil {
-		_ = temp.Close()
-		return err
-	}
-	if err := temp.Close(); err != nil {
-		return err
-	}
-	return os.Rename(temp.Name(), path)
+	return maybe.WriteFile(filepath.Join(dir, "state.json"), append(text, '\n'), 0o600)
 }
 
 // lock serialises what changes the cluster's set of processes and laptops,
