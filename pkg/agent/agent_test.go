@@ -9,12 +9,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
 )
 
 func TestInterceptAndFailOpen(t *testing.T) {
 	_, port := startApp(t)
-	a := startAgent(t, Config{Captures: []Capture{{App: port}}})
+	a := startAgent(t, Config{Captures: []api.Capture{{App: port}}})
 	if got := ask(t, a.capturePort()); got != "app\nhello" {
 		t.Fatalf("before: %q", got)
 	}
@@ -38,7 +39,7 @@ func TestInterceptAndFailOpen(t *testing.T) {
 	if _, err := startIntercept(t, bob, "i3", 1, "bob"); !errors.As(err, &refused) || refused.Reason != tunnel.Unknown {
 		t.Errorf("intercept of a port not captured: %v", err)
 	}
-	i := askInfo(t, bob)
+	i := mustInfo(t, bob)
 	if len(i.Sessions) != 2 || len(i.Captures) != 1 || i.Captures[0].Intercept == nil ||
 		i.Captures[0].Intercept.Owner.User != "alice" || i.Captures[0].IdleSeconds < 0 {
 		t.Errorf("info: %+v", i)
@@ -77,7 +78,7 @@ func TestInterceptAndFailOpen(t *testing.T) {
 
 func TestRefusedByHandlerGoesToApp(t *testing.T) {
 	_, port := startApp(t)
-	a := startAgent(t, Config{Captures: []Capture{{App: port}}})
+	a := startAgent(t, Config{Captures: []api.Capture{{App: port}}})
 	tun := a.connect(t, "s")
 	if _, err := startIntercept(t, tun, "i", port, "u"); err != nil {
 		t.Fatal(err)
@@ -99,7 +100,7 @@ func TestRefusedByHandlerGoesToApp(t *testing.T) {
 // TestLeaveWhileOffered: the session has not answered when it leaves.
 func TestLeaveWhileOffered(t *testing.T) {
 	_, port := startApp(t)
-	a := startAgent(t, Config{Captures: []Capture{{App: port}}})
+	a := startAgent(t, Config{Captures: []api.Capture{{App: port}}})
 	tun := a.connect(t, "s")
 	flow, err := startIntercept(t, tun, "i", port, "u")
 	if err != nil {
@@ -118,7 +119,7 @@ func TestLeaveWhileOffered(t *testing.T) {
 
 func TestAppRefusesResetsClient(t *testing.T) {
 	l, port := startApp(t)
-	a := startAgent(t, Config{Captures: []Capture{{App: port}}})
+	a := startAgent(t, Config{Captures: []api.Capture{{App: port}}})
 	_ = l.Close()
 	conn, err := net.Dial("tcp", a.capturePort())
 	if err == nil {
@@ -132,7 +133,7 @@ func TestAppRefusesResetsClient(t *testing.T) {
 
 func TestSessionReturns(t *testing.T) {
 	_, port := startApp(t)
-	a := startAgent(t, Config{Captures: []Capture{{App: port}}})
+	a := startAgent(t, Config{Captures: []api.Capture{{App: port}}})
 	old := a.connect(t, "alice-1")
 	serveLocal(t, old, "old")
 	if _, err := startIntercept(t, old, "i", port, "alice"); err != nil {
@@ -229,7 +230,7 @@ func TestUDP(t *testing.T) {
 
 func TestDrain(t *testing.T) {
 	l, port := startApp(t)
-	a := startAgent(t, Config{Captures: []Capture{{App: port}}, DrainLimit: time.Minute})
+	a := startAgent(t, Config{Captures: []api.Capture{{App: port}}, DrainLimit: time.Minute})
 	conn, err := net.Dial("tcp", a.capturePort())
 	if err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/splice"
 	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
 )
@@ -21,7 +22,7 @@ const appTimeout = 10 * time.Second
 // capture is one captured port. Each connection goes to the session that
 // intercepts the port at that moment, or to the app; it stays there.
 type capture struct {
-	Capture
+	api.Capture
 	listener *net.TCPListener
 	agent    *Agent
 
@@ -29,7 +30,7 @@ type capture struct {
 	last   atomic.Int64 // nanoseconds after the agent's start; 0: no connection yet
 }
 
-func newCapture(c Capture, l *net.TCPListener, a *Agent) *capture {
+func newCapture(c api.Capture, l *net.TCPListener, a *Agent) *capture {
 	return &capture{Capture: c, listener: l, agent: a}
 }
 
@@ -80,14 +81,14 @@ func (c *capture) offer(ctx context.Context, client *net.TCPConn) *tunnel.Flow {
 	if i == nil {
 		return nil
 	}
-	meta, err := json.Marshal(Captured{Port: c.App, Remote: client.RemoteAddr().String(), Local: client.LocalAddr().String()})
+	meta, err := json.Marshal(api.Captured{Port: c.App, Remote: client.RemoteAddr().String(), Local: client.LocalAddr().String()})
 	if err != nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.agent.cfg.OfferTimeout)
 	defer cancel()
 	defer context.AfterFunc(i.ended, cancel)()
-	flow, err := i.tunnel.Open(ctx, tunnel.Target{Network: NetworkIntercept, Address: i.request.ID, Meta: meta})
+	flow, err := i.tunnel.Open(ctx, tunnel.Target{Network: api.NetworkIntercept, Address: i.request.ID, Meta: meta})
 	if err != nil {
 		c.agent.cfg.Log.Debug("session did not take the connection", "err", err)
 		return nil
@@ -122,8 +123,8 @@ func (c *capture) dialApp(ctx context.Context, client *net.TCPConn) (*net.TCPCon
 	return conn.(*net.TCPConn), nil
 }
 
-func (c *capture) info() CaptureInfo {
-	info := CaptureInfo{Capture: c.Capture, Active: int(c.active.Load()), IdleSeconds: -1}
+func (c *capture) info() api.CaptureInfo {
+	info := api.CaptureInfo{Capture: c.Capture, Active: int(c.active.Load()), IdleSeconds: -1}
 	info.Listen = portOf(c.listener.Addr())
 	if last := c.last.Load(); last != 0 {
 		info.IdleSeconds = (time.Since(c.agent.started) - time.Duration(last)).Seconds()

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/memory"
 	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
 	"github.com/kubectl-tele/kubectl-tele/pkg/version"
@@ -75,7 +76,7 @@ func parse(fs *flag.FlagSet, args []string) error {
 }
 
 func controlPort(fs *flag.FlagSet) *uint16 {
-	port := uint16(DefaultControlPort)
+	port := uint16(api.DefaultControlPort)
 	fs.Func("control-port", "port on loopback for laptops", func(s string) error {
 		n, err := strconv.ParseUint(s, 10, 16)
 		port = uint16(n)
@@ -85,11 +86,11 @@ func controlPort(fs *flag.FlagSet) *uint16 {
 }
 
 func serve(ctx context.Context, fs *flag.FlagSet, args []string, getenv func(string) string, stderr io.Writer) error {
-	cfg := Config{Pod: getenv(EnvPod), Version: version.Version}
+	cfg := Config{Pod: getenv(api.EnvPod), Version: version.Version}
 	port := controlPort(fs)
 	verbose := fs.Bool("v", false, "log every flow")
 	fs.Func("capture", "LISTEN:APP, a port to listen on and the app's port it stands for; may be repeated", func(s string) error {
-		c, err := ParseCapture(s)
+		c, err := api.ParseCapture(s)
 		cfg.Captures = append(cfg.Captures, c)
 		return err
 	})
@@ -106,11 +107,11 @@ func serve(ctx context.Context, fs *flag.FlagSet, args []string, getenv func(str
 	cfg.ControlPort = *port
 	cfg.Memory, cfg.MaxFlows = fit(debug.SetMemoryLimit(-1))
 	var err error
-	if cfg.Key, err = ParseKey(getenv(EnvKey)); err != nil {
-		return fmt.Errorf("%s: %w", EnvKey, err)
+	if cfg.Key, err = api.ParseKey(getenv(api.EnvKey)); err != nil {
+		return fmt.Errorf("%s: %w", api.EnvKey, err)
 	}
-	if cfg.PodIPs, err = ParseAddrs(getenv(EnvPodIP)); err != nil {
-		return fmt.Errorf("%s: %w", EnvPodIP, err)
+	if cfg.PodIPs, err = api.ParseAddrs(getenv(api.EnvPodIP)); err != nil {
+		return fmt.Errorf("%s: %w", api.EnvPodIP, err)
 	}
 	a, err := New(cfg)
 	if err != nil {
@@ -148,9 +149,9 @@ func check(ctx context.Context, fs *flag.FlagSet, args []string, getenv func(str
 	if err := parse(fs, args); err != nil {
 		return err
 	}
-	key, err := ParseKey(getenv(EnvKey))
+	key, err := api.ParseKey(getenv(api.EnvKey))
 	if err != nil {
-		return fmt.Errorf("%s: %w", EnvKey, err)
+		return fmt.Errorf("%s: %w", api.EnvKey, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkLimit)
 	defer cancel()
@@ -160,11 +161,11 @@ func check(ctx context.Context, fs *flag.FlagSet, args []string, getenv func(str
 	}
 	defer func() { _ = t.Close() }()
 	for *await > 0 {
-		info, err := AskInfo(ctx, t)
+		info, err := askInfo(ctx, t)
 		if err != nil {
 			return err
 		}
-		if info.UpSeconds >= await.Seconds() || slices.ContainsFunc(info.Captures, func(c CaptureInfo) bool { return c.Intercept != nil }) {
+		if info.UpSeconds >= await.Seconds() || slices.ContainsFunc(info.Captures, func(c api.CaptureInfo) bool { return c.Intercept != nil }) {
 			return nil
 		}
 		select {

@@ -1,26 +1,25 @@
 package agent
 
 import (
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"strconv"
-	"strings"
 	"time"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 )
 
 // Config is an agent's. The zero value of a duration is its default.
 type Config struct {
-	// Key is the tunnel's key, 32 bytes.
+	// Key is the tunnel's key, of api.KeyBytes.
 	Key []byte
 	// ControlPort is listened on at 127.0.0.1, and ::1 where there is one.
 	// 0: any free port.
 	ControlPort uint16
 	// Captures are listened on at all addresses. With captures, PodIPs has
 	// to have an address.
-	Captures []Capture
+	Captures []api.Capture
 	Pod      string
 	PodIPs   []netip.Addr
 	// Version is shown in Info.
@@ -87,8 +86,8 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	if len(c.Key) != 32 {
-		return c, fmt.Errorf("key has %d bytes, not 32", len(c.Key))
+	if len(c.Key) != api.KeyBytes {
+		return c, fmt.Errorf("key has %d bytes, not %d", len(c.Key), api.KeyBytes)
 	}
 	if len(c.Captures) > 0 && len(c.PodIPs) == 0 {
 		return c, errors.New("captures need the pod's address")
@@ -109,49 +108,4 @@ func (c Config) withDefaults() (Config, error) {
 		seen[capture.Listen] = true
 	}
 	return c, nil
-}
-
-// String is LISTEN:APP.
-func (c Capture) String() string { return fmt.Sprintf("%d:%d", c.Listen, c.App) }
-
-// ParseCapture reads LISTEN:APP.
-func ParseCapture(s string) (Capture, error) {
-	listen, app, ok := strings.Cut(s, ":")
-	if !ok {
-		return Capture{}, fmt.Errorf("capture %q is not LISTEN:APP", s)
-	}
-	var ports [2]uint16
-	for i, p := range []string{listen, app} {
-		n, err := strconv.ParseUint(p, 10, 16)
-		if err != nil || n == 0 {
-			return Capture{}, fmt.Errorf("capture %q: %q is not a port", s, p)
-		}
-		ports[i] = uint16(n)
-	}
-	return Capture{Listen: ports[0], App: ports[1]}, nil
-}
-
-// ParseKey reads 64 hexadecimal digits.
-func ParseKey(s string) ([]byte, error) {
-	key, err := hex.DecodeString(s)
-	if err != nil || len(key) != 32 {
-		return nil, errors.New("key is not 64 hexadecimal digits") // never show it
-	}
-	return key, nil
-}
-
-// ParseAddrs reads addresses with commas between, as in a pod's podIPs.
-func ParseAddrs(s string) ([]netip.Addr, error) {
-	var addrs []netip.Addr
-	for part := range strings.SplitSeq(s, ",") {
-		if part = strings.TrimSpace(part); part == "" {
-			continue
-		}
-		a, err := netip.ParseAddr(part)
-		if err != nil {
-			return nil, fmt.Errorf("pod address: %w", err)
-		}
-		addrs = append(addrs, a.Unmap())
-	}
-	return addrs, nil
 }

@@ -10,9 +10,23 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
 	"github.com/kubectl-tele/kubectl-tele/pkg/version"
 )
+
+// captures reads LISTEN:APP.
+func captures(t *testing.T, texts ...string) (out []api.Capture) {
+	t.Helper()
+	for _, text := range texts {
+		c, err := api.ParseCapture(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, c)
+	}
+	return out
+}
 
 func TestConfig(t *testing.T) {
 	ip := []netip.Addr{netip.MustParseAddr("10.1.2.3")}
@@ -21,30 +35,19 @@ func TestConfig(t *testing.T) {
 		cfg  Config
 		want string // "" is fine
 	}{
-		{"fine", Config{Key: testKey, PodIPs: ip, Captures: []Capture{{8081, 8080}}}, ""},
+		{"fine", Config{Key: testKey, PodIPs: ip, Captures: captures(t, "8081:8080")}, ""},
 		{"no key", Config{}, "key has 0 bytes"},
-		{"captures without address", Config{Key: testKey, Captures: []Capture{{8081, 8080}}}, "need the pod's address"},
+		{"captures without address", Config{Key: testKey, Captures: captures(t, "8081:8080")}, "need the pod's address"},
 		{"loopback", Config{Key: testKey, PodIPs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}}, "127.0.0.1 is not one"},
 		{"loopback 6", Config{Key: testKey, PodIPs: []netip.Addr{netip.IPv6Loopback()}}, "::1 is not one"},
 		{"unspecified", Config{Key: testKey, PodIPs: []netip.Addr{netip.IPv4Unspecified()}, AllowLoopback: true}, "0.0.0.0 is not one"},
-		{"to itself", Config{Key: testKey, PodIPs: ip, Captures: []Capture{{8080, 8080}}}, "forwards to itself"},
-		{"twice", Config{Key: testKey, PodIPs: ip, Captures: []Capture{{8081, 8080}, {8081, 8082}}}, "listened on twice"},
-		{"control port", Config{Key: testKey, ControlPort: 8081, PodIPs: ip, Captures: []Capture{{8081, 8080}}}, "listened on twice"},
+		{"to itself", Config{Key: testKey, PodIPs: ip, Captures: captures(t, "8080:8080")}, "forwards to itself"},
+		{"twice", Config{Key: testKey, PodIPs: ip, Captures: captures(t, "8081:8080", "8081:8082")}, "listened on twice"},
+		{"control port", Config{Key: testKey, ControlPort: 8081, PodIPs: ip, Captures: captures(t, "8081:8080")}, "listened on twice"},
 	} {
 		_, err := test.cfg.withDefaults()
 		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v, not %q", test.name, err, test.want)
-		}
-	}
-}
-
-func TestParseCapture(t *testing.T) {
-	if c, err := ParseCapture("18080:8080"); err != nil || c != (Capture{18080, 8080}) || c.String() != "18080:8080" {
-		t.Errorf("%v, %v", c, err)
-	}
-	for _, bad := range []string{"", "8080", "0:1", "1:0", "1:65536", "-1:2", "a:b", "1:2:3"} {
-		if c, err := ParseCapture(bad); err == nil {
-			t.Errorf("%q was read as %v", bad, c)
 		}
 	}
 }
@@ -65,7 +68,7 @@ func TestMayDial(t *testing.T) {
 
 func TestCommand(t *testing.T) {
 	key := strings.Repeat("ab", 32)
-	env := map[string]string{EnvKey: key, EnvPodIP: "10.1.1.1, fd00::1"}
+	env := map[string]string{api.EnvKey: key, api.EnvPodIP: "10.1.1.1, fd00::1"}
 	getenv := func(k string) string { return env[k] }
 	run := func(ctx context.Context, args ...string) (int, string, string) {
 		var out, errs bytes.Buffer
@@ -93,12 +96,12 @@ func TestCommand(t *testing.T) {
 		t.Errorf("version: %d, %q", code, out)
 	}
 
-	env[EnvKey] = "secret"
+	env[api.EnvKey] = "secret"
 	if code, _, errs := run(t.Context(), "serve"); code != 1 || !strings.Contains(errs, "64 hexadecimal digits") || strings.Contains(errs, "secret") {
 		t.Errorf("bad key: %d, %q", code, errs)
 	}
-	env[EnvKey] = key
-	env[EnvPodIP] = "127.0.0.1"
+	env[api.EnvKey] = key
+	env[api.EnvPodIP] = "127.0.0.1"
 	if code, _, errs := run(t.Context(), "serve", "--capture=18081:18080"); code != 1 || !strings.Contains(errs, "127.0.0.1 is not one") {
 		t.Errorf("bad address: %d, %q", code, errs)
 	}
@@ -106,7 +109,7 @@ func TestCommand(t *testing.T) {
 
 // TestServeAndCheck runs both commands; serve without captures ends at once.
 func TestServeAndCheck(t *testing.T) {
-	env := map[string]string{EnvKey: strings.Repeat("ab", 32)}
+	env := map[string]string{api.EnvKey: strings.Repeat("ab", 32)}
 	getenv := func(k string) string { return env[k] }
 	a := startAgent(t, Config{}) // to learn of a free port
 	port := a.ControlPort()
@@ -128,7 +131,7 @@ func TestServeAndCheck(t *testing.T) {
 	laptop, far := net.Pipe()
 	carried := make(chan int)
 	go func() { carried <- Command(t.Context(), []string{"stdio", flag}, getenv, far, far, &errs) }()
-	raw, err := hex.DecodeString(env[EnvKey])
+	raw, err := hex.DecodeString(env[api.EnvKey])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +139,7 @@ func TestServeAndCheck(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := AskInfo(t.Context(), tun); err != nil {
+	if _, err := askInfo(t.Context(), tun); err != nil {
 		t.Errorf("an agent reached by stdio: %v", err)
 	}
 	_ = tun.Close()

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
 )
 
@@ -69,7 +70,7 @@ func (a *testAgent) connectFrozen(t *testing.T, session string) (tun *tunnel.Tun
 // reset.
 func TestFrozenLaptop(t *testing.T) {
 	_, port := startApp(t)
-	a := startAgent(t, Config{Captures: []Capture{{App: port}}, PingInterval: 250 * time.Millisecond})
+	a := startAgent(t, Config{Captures: []api.Capture{{App: port}}, PingInterval: 250 * time.Millisecond})
 	tun, freeze := a.connectFrozen(t, "s")
 	serveLocal(t, tun, "laptop")
 	if _, err := startIntercept(t, tun, "i", port, "u"); err != nil {
@@ -101,7 +102,7 @@ func TestFrozenLaptop(t *testing.T) {
 // TestSilentSession: alive, but it never answers the offer.
 func TestSilentSession(t *testing.T) {
 	_, port := startApp(t)
-	a := startAgent(t, Config{Captures: []Capture{{App: port}}, OfferTimeout: 50 * time.Millisecond})
+	a := startAgent(t, Config{Captures: []api.Capture{{App: port}}, OfferTimeout: 50 * time.Millisecond})
 	tun := a.connect(t, "s")
 	if _, err := startIntercept(t, tun, "i", port, "u"); err != nil {
 		t.Fatal(err)
@@ -171,7 +172,7 @@ func TestLateAnswer(t *testing.T) {
 		}
 	}()
 	port := portOf(l.Addr())
-	a := startAgent(t, Config{Captures: []Capture{{App: port}}})
+	a := startAgent(t, Config{Captures: []api.Capture{{App: port}}})
 	tun := a.connect(t, "s")
 	if got := ask(t, a.capturePort()); len(got) != size {
 		t.Errorf("forwarded: %d bytes", len(got))
@@ -191,7 +192,7 @@ func TestLateAnswer(t *testing.T) {
 // comes any more.
 func TestLeaveIsConfirmed(t *testing.T) {
 	_, port := startApp(t)
-	a := startAgent(t, Config{Captures: []Capture{{App: port}}})
+	a := startAgent(t, Config{Captures: []api.Capture{{App: port}}})
 	tun := a.connect(t, "s")
 	serveLocal(t, tun, "laptop")
 	for range 20 {

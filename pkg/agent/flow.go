@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
 )
 
@@ -25,9 +26,9 @@ func (a *Agent) serveFlow(t *tunnel.Tunnel, r *tunnel.Request, done func()) {
 		return
 	case target.Network == "udp":
 		a.serveUDP(r)
-	case target.Network == NetworkService && target.Address == ServiceInfo:
+	case target.Network == api.NetworkService && target.Address == api.ServiceInfo:
 		a.serveInfo(r)
-	case target.Network == NetworkService && target.Address == ServiceIntercept:
+	case target.Network == api.NetworkService && target.Address == api.ServiceIntercept:
 		a.serveIntercept(t, r)
 	default:
 		_ = r.Refuse(tunnel.Unknown, "this agent knows no "+target.String())
@@ -136,7 +137,7 @@ func (a *Agent) serveInfo(r *tunnel.Request) {
 
 // serveIntercept holds an intercept for as long as its flow lives.
 func (a *Agent) serveIntercept(t *tunnel.Tunnel, r *tunnel.Request) {
-	var request InterceptRequest
+	var request api.InterceptRequest
 	if err := json.Unmarshal(r.Target().Meta, &request); err != nil {
 		_ = r.Refuse(tunnel.Failed, "intercept request: "+err.Error())
 		return

@@ -15,6 +15,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
 )
 
@@ -96,25 +97,21 @@ func (a *testAgent) capturePort() string {
 
 func startIntercept(t *testing.T, tun *tunnel.Tunnel, id string, port uint16, user string) (*tunnel.Flow, error) {
 	t.Helper()
-	meta, err := json.Marshal(InterceptRequest{ID: id, Port: port, Owner: Owner{User: user, Host: "host"}})
+	meta, err := json.Marshal(api.InterceptRequest{ID: id, Port: port, Owner: api.Owner{User: user, Host: "host"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return tun.Open(t.Context(), tunnel.Target{Network: NetworkService, Address: ServiceIntercept, Meta: meta})
+	return tun.Open(t.Context(), tunnel.Target{Network: api.NetworkService, Address: api.ServiceIntercept, Meta: meta})
 }
 
-func askInfo(t *testing.T, tun *tunnel.Tunnel) Info {
+// mustInfo asks the agent at the other end of tun for its Info.
+func mustInfo(t *testing.T, tun *tunnel.Tunnel) api.Info {
 	t.Helper()
-	flow, err := tun.Open(t.Context(), tunnel.Target{Network: NetworkService, Address: ServiceInfo})
+	info, err := askInfo(t.Context(), tun)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = flow.Close() }()
-	var i Info
-	if err := json.NewDecoder(flow).Decode(&i); err != nil {
-		t.Fatal(err)
-	}
-	return i
+	return info
 }
 
 // serveLocal answers intercepted connections like a laptop's handler that

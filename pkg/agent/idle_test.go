@@ -61,7 +61,7 @@ func TestIdleFlowsAreSmall(t *testing.T) {
 	defer func() { _ = l.Close() }()
 	a := startAgent(t, Config{})
 	tun := a.connect(t, "s")
-	askInfo(t, tun) // it serves
+	mustInfo(t, tun) // it serves
 	goroutines := runtime.NumGoroutine()
 	type connection struct {
 		flow   *tunnel.Flow

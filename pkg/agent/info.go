@@ -7,17 +7,19 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 )
 
 // Info is the agent's state now. What cannot be read is left out.
-func (a *Agent) Info() Info {
-	info := Info{
+func (a *Agent) Info() api.Info {
+	info := api.Info{
 		Version:   a.cfg.Version,
 		UpSeconds: time.Since(a.started).Seconds(),
 		Pod:       a.cfg.Pod,
 		PodIPs:    a.cfg.PodIPs,
 		Sessions:  a.reg.live(),
-		Captures:  make([]CaptureInfo, 0, len(a.captures)),
+		Captures:  make([]api.CaptureInfo, 0, len(a.captures)),
 	}
 	for _, c := range a.captures {
 		info.Captures = append(info.Captures, c.info())

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 )
 
 func prefixes(s ...string) (p []netip.Prefix) {
@@ -88,15 +90,15 @@ func TestInfo(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := startAgent(t, Config{Version: "v1", Pod: "front-1", Files: Files{ResolvConf: conf, Route: "/nonexistent", IPv6Route: "/nonexistent"}})
-	got := askInfo(t, a.connect(t, "alice-1"))
+	got := mustInfo(t, a.connect(t, "alice-1"))
 	if got.UpSeconds <= 0 || got.UpSeconds > 60 {
 		t.Errorf("up for %v s", got.UpSeconds)
 	}
 	got.UpSeconds = 0
-	want := Info{
+	want := api.Info{
 		Version: "v1", Pod: "front-1", PodIPs: []netip.Addr{podIP},
 		Nameservers: []netip.Addr{netip.MustParseAddr("10.96.0.10")},
-		Search:      []string{"cluster.local"}, Captures: []CaptureInfo{}, Sessions: []string{"alice-1"},
+		Search:      []string{"cluster.local"}, Captures: []api.CaptureInfo{}, Sessions: []string{"alice-1"},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, not %+v", got, want)

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
 )
 
@@ -21,7 +22,7 @@ type registry struct {
 
 // intercept is a session's right to the new connections of a port.
 type intercept struct {
-	request InterceptRequest
+	request api.InterceptRequest
 	session string
 	tunnel  *tunnel.Tunnel
 	ended   context.Context
@@ -43,14 +44,14 @@ func (i *intercept) alive() bool {
 var errNotCaptured = errors.New("port is not captured here")
 
 // conflictError says who holds the port.
-type conflictError struct{ held InterceptRequest }
+type conflictError struct{ held api.InterceptRequest }
 
 func (e *conflictError) Error() string {
 	o := e.held.Owner
 	return fmt.Sprintf("port %d is intercepted by %s@%s since %s", e.held.Port, o.User, o.Host, o.Since.UTC().Format(time.RFC3339))
 }
 
-func newRegistry(captures []Capture) *registry {
+func newRegistry(captures []api.Capture) *registry {
 	r := &registry{
 		ports:      make(map[uint16]*intercept),
 		sessions:   make(map[*tunnel.Tunnel]string),
@@ -64,7 +65,7 @@ func newRegistry(captures []Capture) *registry {
 
 // add makes request the intercept of its port. A session that comes again
 // takes over from its former self.
-func (r *registry) add(request InterceptRequest, t *tunnel.Tunnel) (*intercept, error) {
+func (r *registry) add(request api.InterceptRequest, t *tunnel.Tunnel) (*intercept, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	old, captured := r.ports[request.Port]

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
 )
 
@@ -21,7 +22,7 @@ func TestResetPassesThrough(t *testing.T) {
 	}
 	defer func() { _ = l.Close() }()
 	port := portOf(l.Addr())
-	a := startAgent(t, Config{Captures: []Capture{{App: port}}})
+	a := startAgent(t, Config{Captures: []api.Capture{{App: port}}})
 	tun := a.connect(t, "s")
 
 	type ends struct{ client, server net.Conn }
@@ -94,7 +95,7 @@ func TestResetWhileWriteWaits(t *testing.T) {
 	}
 	defer func() { _ = l.Close() }()
 	port := portOf(l.Addr())
-	a := startAgent(t, Config{Captures: []Capture{{App: port}}})
+	a := startAgent(t, Config{Captures: []api.Capture{{App: port}}})
 	tun := a.connect(t, "s")
 	if _, err := startIntercept(t, tun, "i", port, "u"); err != nil {
 		t.Fatal(err)

@@ -18,7 +18,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
-	"github.com/kubectl-tele/kubectl-tele/pkg/agent"
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/hint"
 	"github.com/kubectl-tele/kubectl-tele/pkg/session"
 	"github.com/kubectl-tele/kubectl-tele/pkg/version"
@@ -105,7 +105,7 @@ func (p *place) sessionConfig() (session.Config, error) {
 	}
 	return session.Config{
 		Identity: p.Identity, REST: p.rest, Dir: dir,
-		Owner: agent.Owner{User: name, Host: host, Since: time.Now().UTC().Truncate(time.Second)},
+		Owner: api.Owner{User: name, Host: host, Since: time.Now().UTC().Truncate(time.Second)},
 	}, nil
 }
 

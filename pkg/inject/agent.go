@@ -10,21 +10,23 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 )
 
 // Options say what an agent's container is made of.
 type Options struct {
 	Image       string
 	PullPolicy  corev1.PullPolicy            // default IfNotPresent
-	Key         []byte                       // KeyBytes; both ends of a tunnel prove that they know it
-	ControlPort uint16                       // default DefaultControlPort
+	Key         []byte                       // api.KeyBytes; both ends of a tunnel prove that they know it
+	ControlPort uint16                       // default api.DefaultControlPort
 	Resources   *corev1.ResourceRequirements // default DefaultResources
 	RunAsUser   *int64                       // default unset: the image's user, or what the cluster assigns (OpenShift)
 }
 
 func (o Options) controlPort() uint16 {
 	if o.ControlPort == 0 {
-		return DefaultControlPort
+		return api.DefaultControlPort
 	}
 	return o.ControlPort
 }
@@ -33,8 +35,8 @@ func (o Options) validate() error {
 	switch {
 	case o.Image == "":
 		return fmt.Errorf("the agent has no image")
-	case len(o.Key) != KeyBytes:
-		return fmt.Errorf("the agent's key has %d bytes, not %d", len(o.Key), KeyBytes)
+	case len(o.Key) != api.KeyBytes:
+		return fmt.Errorf("the agent's key has %d bytes, not %d", len(o.Key), api.KeyBytes)
 	}
 	return nil
 }
@@ -76,16 +78,16 @@ func AgentContainer(o Options, captures []Capture, idleExit time.Duration) corev
 	}
 	control := strconv.Itoa(int(o.controlPort()))
 	return corev1.Container{
-		Name:            ContainerName,
+		Name:            api.ContainerName,
 		Image:           o.Image,
 		ImagePullPolicy: pull,
-		Command:         []string{Binary},
+		Command:         []string{api.Binary},
 		Args:            agentArgs(o.controlPort(), captures, idleExit),
 		Ports:           agentPorts(captures),
 		Env: []corev1.EnvVar{
-			{Name: EnvKey, Value: hex.EncodeToString(o.Key)},
-			{Name: EnvPod, ValueFrom: fieldRef("metadata.name")},
-			{Name: EnvPodIP, ValueFrom: fieldRef("status.podIPs")},
+			{Name: api.EnvKey, Value: hex.EncodeToString(o.Key)},
+			{Name: api.EnvPod, ValueFrom: fieldRef("metadata.name")},
+			{Name: api.EnvPodIP, ValueFrom: fieldRef("status.podIPs")},
 			{Name: "GOMEMLIMIT", Value: "100MiB"},
 		},
 		Resources: resources,
@@ -117,7 +119,7 @@ func AgentContainer(o Options, captures []Capture, idleExit time.Duration) corev
 const awaitSession = 5 * time.Second
 
 func checkCommand(control string, captures []Capture) []string {
-	command := []string{Binary, "check", "--control-port=" + control}
+	command := []string{api.Binary, "check", "--control-port=" + control}
 	if len(captures) > 0 {
 		command = append(command, "--await-session="+awaitSession.String())
 	}
@@ -174,11 +176,11 @@ func AgentIn(spec *corev1.PodSpec) (agent Agent, ok bool) {
 	if c == nil {
 		return Agent{}, false
 	}
-	key, err := hex.DecodeString(envValue(c, EnvKey))
-	if err != nil || len(key) != KeyBytes {
+	key, err := api.ParseKey(envValue(c, api.EnvKey))
+	if err != nil {
 		return Agent{}, false
 	}
-	agent = Agent{Container: c.Name, Image: c.Image, Key: key, ControlPort: DefaultControlPort, Native: native}
+	agent = Agent{Container: c.Name, Image: c.Image, Key: key, ControlPort: api.DefaultControlPort, Native: native}
 	for _, arg := range c.Args {
 		if value, found := strings.CutPrefix(arg, "--control-port="); found {
 			if n, err := strconv.ParseUint(value, 10, 16); err == nil {
@@ -203,7 +205,7 @@ func agentContainer(spec *corev1.PodSpec) (c *corev1.Container, native bool) {
 // isAgent is deliberately more than the name: another's container of this name
 // is not ours to remove.
 func isAgent(c corev1.Container) bool {
-	return c.Name == ContainerName && slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == EnvKey })
+	return c.Name == api.ContainerName && slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == api.EnvKey })
 }
 
 func envValue(c *corev1.Container, name string) string {

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 )
 
 // RolloutError is why a rollout will not become complete.
@@ -32,7 +34,7 @@ func (e *RolloutError) Error() string {
 }
 
 // Agent tells whether it is our container that failed.
-func (e *RolloutError) Agent() bool { return e.Container == ContainerName }
+func (e *RolloutError) Agent() bool { return e.Container == api.ContainerName }
 
 // Hint says what to do about it.
 func (e *RolloutError) Hint() string {

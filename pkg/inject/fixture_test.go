@@ -15,6 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 	"sigs.k8s.io/yaml"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -65,7 +67,7 @@ func bob(port uint16) Owner {
 }
 
 func agentOptions() Options {
-	return Options{Image: "example.com/tele-agent:v1", Key: bytes.Repeat([]byte{0xab}, KeyBytes)}
+	return Options{Image: "example.com/tele-agent:v1", Key: bytes.Repeat([]byte{0xab}, api.KeyBytes)}
 }
 
 func plan(captures ...Capture) Plan {

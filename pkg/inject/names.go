@@ -4,9 +4,6 @@ import "time"
 
 // Names that appear in the cluster.
 const (
-	// ContainerName is the sidecar's name. A container is taken for ours when it
-	// has this name and a variable EnvKey.
-	ContainerName = "tele-agent"
 	// AnnotationUndo holds the Record of a changed object.
 	AnnotationUndo = "kubectl-tele.github.io/undo"
 	// AnnotationOwner holds the Owner of an object that is ours alone.
@@ -20,18 +17,10 @@ const (
 	FieldManager = "kubectl-tele"
 )
 
-// The agent's own interface: variables, program, and port (as in pkg/agent,
-// which this package does not import).
+// What an agent's container is made of, beside what pkg/agent/api names.
 const (
-	EnvKey             = "TELE_AGENT_KEY" // 64 hexadecimal digits
-	EnvPod             = "TELE_POD_NAME"
-	EnvPodIP           = "TELE_POD_IP" // all addresses of the pod, separated by commas
-	Binary             = "/tele-agent"
-	DefaultControlPort = 15871
 	// FirstListenPort is where the search for a free port for a capture begins.
 	FirstListenPort = 15900
-	// KeyBytes is the length of an agent's key.
-	KeyBytes = 32
 	// AgentUser is the uid of the agent's image.
 	AgentUser = 65532
 	// DefaultIdleExit is resume-timeout and a minute.

@@ -8,6 +8,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 )
 
 const revisionKey = "deployment.kubernetes.io/revision"
@@ -32,7 +34,7 @@ func newScene(t testing.TB) *scene {
 	for _, name := range []string{"back-new-a", "back-new-b"} {
 		pod := corev1.Pod{ObjectMeta: ownedBy(name, "ReplicaSet", "back-new", podLabels)}
 		pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
-		pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: ContainerName, Ready: true}}
+		pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: api.ContainerName, Ready: true}}
 		pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "app", Ready: true}}
 		s.pods = append(s.pods, pod)
 	}
@@ -97,10 +99,10 @@ func TestAssess(t *testing.T) {
 		},
 		{
 			name: "agent's image", err: "deployment/back, pod back-new-a, container tele-agent: ErrImagePull: no such host", hint: "--agent-image or TELE_AGENT_IMAGE names another",
-			change: func(s *scene) { s.unready("init", waiting(ContainerName, "ErrImagePull", "no such host")) },
+			change: func(s *scene) { s.unready("init", waiting(api.ContainerName, "ErrImagePull", "no such host")) },
 		},
 		{name: "app's image", err: "container app: ImagePullBackOff", hint: "own image", change: func(s *scene) { s.unready("", waiting("app", "ImagePullBackOff", "")) }},
-		{name: "agent's configuration", err: "CreateContainerConfigError: root", hint: "another agent", change: func(s *scene) { s.unready("init", waiting(ContainerName, "CreateContainerConfigError", "root")) }},
+		{name: "agent's configuration", err: "CreateContainerConfigError: root", hint: "another agent", change: func(s *scene) { s.unready("init", waiting(api.ContainerName, "CreateContainerConfigError", "root")) }},
 		{
 			name: "crash", err: "container app: CrashLoopBackOff: exit code 2: boom", hint: "kubectl logs back-new-a -c app --previous",
 			change: func(s *scene) {
@@ -166,7 +168,7 @@ func TestPodFailure(t *testing.T) {
 	if err := PodFailure(&s.pods[0]); err != nil {
 		t.Errorf("a good pod: %v", err)
 	}
-	s.unready("init", waiting(ContainerName, "ErrImagePull", "no"))
+	s.unready("init", waiting(api.ContainerName, "ErrImagePull", "no"))
 	err := PodFailure(&s.pods[0])
 	if err == nil || err.Error() != "pod back-new-a, container tele-agent: ErrImagePull: no" {
 		t.Errorf("got %v", err)

@@ -18,6 +18,8 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 )
 
 func (s *scene) client() *fake.Clientset {
@@ -89,7 +91,7 @@ func TestWaitRolloutFails(t *testing.T) {
 		go func() {
 			time.Sleep(10 * time.Second)
 			pod := s.pods[0].DeepCopy()
-			pod.Status.InitContainerStatuses[0] = waiting(ContainerName, "ErrImagePull", "connection refused")
+			pod.Status.InitContainerStatuses[0] = waiting(api.ContainerName, "ErrImagePull", "connection refused")
 			if _, err := client.CoreV1().Pods("shop").Update(t.Context(), pod, metav1.UpdateOptions{}); err != nil {
 				t.Error(err)
 			}

@@ -6,6 +6,8 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 )
 
 // Sidecar adds the agent to the Deployment's pods, or adds captures and an owner
@@ -40,7 +42,7 @@ func Sidecar(dep *appsv1.Deployment, plan Plan) (*appsv1.Deployment, error) {
 	if err != nil {
 		return nil, err
 	}
-	next := &Record{Version: RecordVersion, Workload: "deployment/" + dep.Name, Container: ContainerName}
+	next := &Record{Version: RecordVersion, Workload: "deployment/" + dep.Name, Container: api.ContainerName}
 	if rec != nil {
 		next.Owners = rec.Owners
 	}
@@ -125,7 +127,7 @@ func existing(dep *appsv1.Deployment, o Options) (*corev1.Container, int, error)
 			switch {
 			case isAgent(c):
 				return c.DeepCopy(), i, nil
-			case c.Name == ContainerName:
+			case c.Name == api.ContainerName:
 				return nil, 0, fmt.Errorf("deployment/%s has a container %q that is not ours (image %s; ours would be %s)", dep.Name, c.Name, c.Image, o.Image)
 			}
 		}

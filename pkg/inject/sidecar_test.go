@@ -7,6 +7,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 )
 
 // TestSidecar compares whole objects, and shows for each that undoing it gives
@@ -57,7 +59,7 @@ func TestSidecar(t *testing.T) {
 func TestSidecarIsFoundAgain(t *testing.T) {
 	dep := sidecar(t, back(t), plan(byName, grpcPort))
 	agent, ok := AgentIn(&dep.Spec.Template.Spec)
-	if !ok || !agent.Native || agent.ControlPort != DefaultControlPort || string(agent.Key) != string(agentOptions().Key) || agent.Image != agentOptions().Image {
+	if !ok || !agent.Native || agent.ControlPort != api.DefaultControlPort || string(agent.Key) != string(agentOptions().Key) || agent.Image != agentOptions().Image {
 		t.Fatalf("got %+v, %v", agent, ok)
 	}
 	want := []Capture{{App: 8080, Listen: 15900, Name: "http"}, {App: 9090, Listen: 15901, Name: "grpc"}}
@@ -72,7 +74,7 @@ func TestSecondOwner(t *testing.T) {
 	orig := back(t)
 	first := sidecar(t, orig, plan(byName))
 	second := plan(byName)
-	second.Agent.Key = []byte(strings.Repeat("z", KeyBytes))
+	second.Agent.Key = []byte(strings.Repeat("z", api.KeyBytes))
 	second.Agent.Image = "example.com/tele-agent:v2"
 	second.Native = false
 	second.Owner = bob(8080)
@@ -243,7 +245,7 @@ func TestSidecarRefuses(t *testing.T) {
 		{
 			name: "another's container",
 			change: func(d *appsv1.Deployment) {
-				d.Spec.Template.Spec.Containers[1].Name = ContainerName
+				d.Spec.Template.Spec.Containers[1].Name = api.ContainerName
 			},
 			plan: plan(byName), err: "not ours (image example.com/log:1",
 		},

@@ -9,6 +9,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 )
 
 func app(d *appsv1.Deployment) *corev1.Container {
@@ -232,7 +234,7 @@ func TestUndoOfNothing(t *testing.T) {
 // TestUndoLeavesNamesakes: a container that only has our name stays.
 func TestUndoLeavesNamesakes(t *testing.T) {
 	dep := back(t)
-	dep.Spec.Template.Spec.Containers[1].Name = ContainerName
+	dep.Spec.Template.Spec.Containers[1].Name = api.ContainerName
 	got, _ := undo(t, dep)
 	equal(t, got, dep)
 }

@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 	watchtools "k8s.io/client-go/tools/watch"
 
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/inject"
 )
 
@@ -115,7 +116,7 @@ func (a *agentPod) start(ctx context.Context, key []byte, p Progress) error {
 // run keeps the tunnel to the pod's agent up until stop.
 func (a *agentPod) run(ctx context.Context, pod *corev1.Pod, key []byte) {
 	a.pod, a.node = pod.Name, pod.Spec.NodeName
-	a.link = a.session.link(a.pod, inject.DefaultControlPort, key, "connect", refuseAll)
+	a.link = a.session.link(a.pod, api.DefaultControlPort, key, "connect", refuseAll)
 	a.link.gone = a.gone
 	a.link.cfg.MinLanes = connectLanes
 	ctx, a.stop = context.WithCancel(context.WithoutCancel(ctx))

@@ -11,7 +11,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/kubectl-tele/kubectl-tele/pkg/agent"
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/inject"
 	"github.com/kubectl-tele/kubectl-tele/pkg/workload"
 )
@@ -79,7 +79,7 @@ func (c *Cluster) Clean(ctx context.Context, spec CleanSpec, p Progress) (int, e
 }
 
 func (c *Cluster) cleanWorkload(ctx context.Context, name string, spec CleanSpec, p Progress) error {
-	infos := func(ctx context.Context) []agent.Info {
+	infos := func(ctx context.Context) []api.Info {
 		dep, err := c.client.AppsV1().Deployments(c.namespace).Get(ctx, name, metav1.GetOptions{})
 		if err != nil {
 			return nil
@@ -141,7 +141,7 @@ func (c *Cluster) jobInUse(ctx context.Context, l inject.Leftover) bool {
 }
 
 // ownersOf names who intercepts at these agents.
-func ownersOf(infos []agent.Info) string {
+func ownersOf(infos []api.Info) string {
 	var names []string
 	for _, info := range infos {
 		for _, c := range info.Captures {

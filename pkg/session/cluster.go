@@ -14,7 +14,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
-	"github.com/kubectl-tele/kubectl-tele/pkg/agent"
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/inject"
 	"github.com/kubectl-tele/kubectl-tele/pkg/portforward"
 	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
@@ -70,12 +70,12 @@ const askPrefix = "ask-"
 
 // askAgents asks the agents of these pods, all at once. Those that cannot be
 // reached are left out.
-func (c *Cluster) askAgents(ctx context.Context, pods []corev1.Pod) []agent.Info {
+func (c *Cluster) askAgents(ctx context.Context, pods []corev1.Pod) []api.Info {
 	ctx, cancel := context.WithTimeoutCause(ctx, askLimit, fmt.Errorf("no answer within %s", askLimit))
 	defer cancel()
 	var (
 		mu    sync.Mutex
-		infos []agent.Info
+		infos []api.Info
 		wg    sync.WaitGroup
 	)
 	for _, pod := range pods {
@@ -98,20 +98,20 @@ func (c *Cluster) askAgents(ctx context.Context, pods []corev1.Pod) []agent.Info
 	return infos
 }
 
-func (c *Cluster) askAgent(ctx context.Context, pod string, access inject.Agent) (agent.Info, error) {
+func (c *Cluster) askAgent(ctx context.Context, pod string, access inject.Agent) (api.Info, error) {
 	session, err := newToken(8)
 	if err != nil {
-		return agent.Info{}, err
+		return api.Info{}, err
 	}
 	dial := func(ctx context.Context) (net.Conn, error) {
 		return c.dialAgent(ctx, pod, access.ControlPort)
 	}
 	t, err := tunnel.Dial(ctx, dial, tunnel.Config{Key: access.Key, Session: askPrefix + session, Log: c.log})
 	if err != nil {
-		return agent.Info{}, err
+		return api.Info{}, err
 	}
 	defer func() { _ = t.Close() }()
-	return agent.AskInfo(ctx, t)
+	return askInfo(ctx, t)
 }
 
 // agentStarted says whether the pod's agent process has been started; it may
@@ -119,7 +119,7 @@ func (c *Cluster) askAgent(ctx context.Context, pod string, access inject.Agent)
 func agentStarted(pod *corev1.Pod) bool {
 	for _, list := range [][]corev1.ContainerStatus{pod.Status.ContainerStatuses, pod.Status.InitContainerStatuses} {
 		for _, s := range list {
-			if s.Name == inject.ContainerName {
+			if s.Name == api.ContainerName {
 				return s.State.Running != nil
 			}
 		}
@@ -128,7 +128,7 @@ func agentStarted(pod *corev1.Pod) bool {
 }
 
 // agentsOf asks the agents of a Deployment.
-func (c *Cluster) agentsOf(ctx context.Context, dep *appsv1.Deployment) ([]agent.Info, error) {
+func (c *Cluster) agentsOf(ctx context.Context, dep *appsv1.Deployment) ([]api.Info, error) {
 	pods, err := workload.Pods(ctx, c.client, dep)
 	if err != nil {
 		return nil, err
@@ -137,7 +137,7 @@ func (c *Cluster) agentsOf(ctx context.Context, dep *appsv1.Deployment) ([]agent
 }
 
 // liveIn returns the IDs of the intercepts that these agents have in force.
-func liveIn(infos []agent.Info) map[string]bool {
+func liveIn(infos []api.Info) map[string]bool {
 	live := map[string]bool{}
 	for _, info := range infos {
 		for _, capture := range info.Captures {

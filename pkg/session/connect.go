@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/kubectl-tele/kubectl-tele/pkg/access"
-	"github.com/kubectl-tele/kubectl-tele/pkg/agent"
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/hint"
 )
 
@@ -94,7 +94,7 @@ func (n *network) up(ctx context.Context, p Progress) error {
 	started := time.Now()
 	limit := fmt.Errorf("the cluster did not do its part within %s", n.spec.Timeout)
 	var (
-		info     agent.Info
+		info     api.Info
 		services []netip.Prefix
 		pods     []netip.Prefix
 	)

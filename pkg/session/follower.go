@@ -20,7 +20,7 @@ import (
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/tools/cache"
 
-	"github.com/kubectl-tele/kubectl-tele/pkg/agent"
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/inject"
 	intercepts "github.com/kubectl-tele/kubectl-tele/pkg/intercept"
 	"github.com/kubectl-tele/kubectl-tele/pkg/splice"
@@ -37,7 +37,7 @@ type follower struct {
 	session  *Session
 	id       string
 	handler  intercepts.Handler
-	register agent.InterceptRequest
+	register api.InterceptRequest
 	log      *slog.Logger
 
 	ctx    context.Context // ends with the follower
@@ -72,7 +72,7 @@ func (s *Session) follow(i *intercept, selector *metav1.LabelSelector) (*followe
 	ctx, cancel := context.WithCancel(context.Background())
 	f := &follower{
 		session: s, id: i.id, handler: i.spec.Handler,
-		register: agent.InterceptRequest{ID: i.id, Port: i.target.port.Number, Owner: i.owner},
+		register: api.InterceptRequest{ID: i.id, Port: i.target.port.Number, Owner: i.owner},
 		log:      s.log.With("intercept", i.id, "workload", i.target.workload),
 		ctx:      ctx, cancel: cancel,
 		pods: map[types.UID]*followed{}, changed: make(chan struct{}),
@@ -172,7 +172,7 @@ func (f *follower) hold(ctx context.Context, fp *followed, t *tunnel.Tunnel, met
 	if !f.startHolding(fp) {
 		return
 	}
-	flow, err := t.Open(ctx, tunnel.Target{Network: agent.NetworkService, Address: agent.ServiceIntercept, Meta: meta})
+	flow, err := t.Open(ctx, tunnel.Target{Network: api.NetworkService, Address: api.ServiceIntercept, Meta: meta})
 	if err != nil {
 		f.log.Warn("agent refuses the intercept", "pod", fp.pod, "err", err)
 		f.set(fp, nil, false, err)
@@ -209,7 +209,7 @@ func (f *follower) answer(ctx context.Context, t *tunnel.Tunnel) {
 		if err != nil {
 			return
 		}
-		if target := req.Target(); target.Network != agent.NetworkIntercept || target.Address != f.id {
+		if target := req.Target(); target.Network != api.NetworkIntercept || target.Address != f.id {
 			_ = req.Refuse(tunnel.Denied, "not an intercept of this session")
 			continue
 		}
@@ -321,20 +321,20 @@ func (f *follower) held() (pod string, changed <-chan struct{}) {
 }
 
 // infos asks every agent that can be reached.
-func (f *follower) infos(ctx context.Context) []agent.Info {
+func (f *follower) infos(ctx context.Context) []api.Info {
 	f.mu.Lock()
 	links := make([]*link, 0, len(f.pods))
 	for _, fp := range f.pods {
 		links = append(links, fp.link)
 	}
 	f.mu.Unlock()
-	var out []agent.Info
+	var out []api.Info
 	for _, l := range links {
 		t, _ := l.up()
 		if t == nil {
 			continue
 		}
-		info, err := agent.AskInfo(ctx, t)
+		info, err := askInfo(ctx, t)
 		if err != nil {
 			f.log.Debug("agent does not tell", "pod", l.pod, "err", err)
 			continue

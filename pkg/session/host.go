@@ -13,7 +13,7 @@ import (
 
 	mdns "github.com/miekg/dns"
 
-	"github.com/kubectl-tele/kubectl-tele/pkg/agent"
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/dns"
 	"github.com/kubectl-tele/kubectl-tele/pkg/hint"
 	"github.com/kubectl-tele/kubectl-tele/pkg/tun"
@@ -56,7 +56,7 @@ type hostNetwork struct {
 // hostSpec is what start needs to know of the cluster.
 type hostSpec struct {
 	namespace string
-	info      agent.Info
+	info      api.Info
 	ranges    clusterRanges
 	link      *ownAgent
 	avoid     []netip.Addr

@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/kubectl-tele/kubectl-tele/pkg/agent"
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/hint"
 	intercepts "github.com/kubectl-tele/kubectl-tele/pkg/intercept"
 	"github.com/kubectl-tele/kubectl-tele/pkg/workload"
@@ -48,7 +48,7 @@ type LeaveSpec struct {
 type intercept struct {
 	id      string
 	spec    InterceptSpec
-	owner   agent.Owner
+	owner   api.Owner
 	target  *target
 	capture []string
 

@@ -7,8 +7,8 @@ import (
 	"os"
 	"strings"
 
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/dns/osdns"
-	"github.com/kubectl-tele/kubectl-tele/pkg/inject"
 	"github.com/kubectl-tele/kubectl-tele/pkg/tun"
 )
 
@@ -65,7 +65,7 @@ func (c Config) proxy() string {
 
 // newKey makes the key of one agent.
 func newKey() ([]byte, error) {
-	key := make([]byte, inject.KeyBytes)
+	key := make([]byte, api.KeyBytes)
 	if _, err := rand.Read(key); err != nil {
 		return nil, fmt.Errorf("make the agent's key: %w", err)
 	}

@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/kubectl-tele/kubectl-tele/pkg/agent"
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/splice"
 	"github.com/kubectl-tele/kubectl-tele/pkg/tun/netstack"
 	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
@@ -137,12 +137,12 @@ func (a *ownAgent) tunnel(ctx context.Context) (*tunnel.Tunnel, error) {
 }
 
 // info asks the agent about its pod and the cluster around it.
-func (a *ownAgent) info(ctx context.Context) (agent.Info, error) {
+func (a *ownAgent) info(ctx context.Context) (api.Info, error) {
 	t, err := a.tunnel(ctx)
 	if err != nil {
-		return agent.Info{}, err
+		return api.Info{}, err
 	}
-	return agent.AskInfo(ctx, t)
+	return askInfo(ctx, t)
 }
 
 // resumeWait is how long a new connection waits for a tunnel that is being

@@ -15,7 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
-	"github.com/kubectl-tele/kubectl-tele/pkg/agent"
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 )
 
 // probeServiceIP is in no cluster's Service range, so the API server's refusal
@@ -78,7 +78,7 @@ func parseServiceRanges(err error) []netip.Prefix {
 
 // podRanges returns the ranges of the pods: the agent's own network, and one
 // of the same size around every other pod that the namespace shows.
-func podRanges(ctx context.Context, client kubernetes.Interface, namespace string, info agent.Info) ([]netip.Prefix, error) {
+func podRanges(ctx context.Context, client kubernetes.Interface, namespace string, info api.Info) ([]netip.Prefix, error) {
 	var addrs []netip.Addr
 	add := func(ip string) {
 		if addr, err := netip.ParseAddr(ip); err == nil {

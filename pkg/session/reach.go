@@ -10,7 +10,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/kubectl-tele/kubectl-tele/pkg/access"
-	"github.com/kubectl-tele/kubectl-tele/pkg/inject"
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/portforward"
 )
 
@@ -34,8 +34,8 @@ func (c *Cluster) dialAgent(ctx context.Context, pod string, port uint16) (net.C
 
 func (c *Cluster) execAgent(pod string, port uint16) (net.Conn, error) {
 	return c.forward.Exec(portforward.ExecAddr{
-		Namespace: c.namespace, Pod: pod, Container: inject.ContainerName,
-		Command: []string{inject.Binary, "stdio", fmt.Sprintf("--control-port=%d", port)},
+		Namespace: c.namespace, Pod: pod, Container: api.ContainerName,
+		Command: []string{api.Binary, "stdio", fmt.Sprintf("--control-port=%d", port)},
 	})
 }
 

@@ -23,7 +23,7 @@ import (
 
 	"k8s.io/client-go/rest"
 
-	"github.com/kubectl-tele/kubectl-tele/pkg/agent"
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
 )
 
@@ -35,7 +35,7 @@ type Config struct {
 	// Dir is the session's private folder.
 	Dir string
 	// Owner is what colleagues are told about who intercepts.
-	Owner agent.Owner
+	Owner api.Owner
 	Log   *slog.Logger
 }
 

@@ -4,7 +4,7 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/kubectl-tele/kubectl-tele/pkg/agent"
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 )
 
 // Status is everything a session tells about itself.
@@ -83,7 +83,7 @@ type InterceptStatus struct {
 
 	State  InterceptState `json:"state"`
 	Agents []AgentStatus  `json:"agents"`
-	Owner  agent.Owner    `json:"owner"`
+	Owner  api.Owner      `json:"owner"`
 	// Notice says what others did to the workload meanwhile.
 	Notice string `json:"notice,omitempty"`
 }

@@ -12,7 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/kubectl-tele/kubectl-tele/pkg/agent"
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/inject"
 )
 
@@ -50,7 +50,7 @@ func (s *Session) leaveNow(ctx context.Context, i *intercept, p Progress) error 
 	i.mu.Lock()
 	f, recorded := i.following, i.recorded
 	i.mu.Unlock()
-	infos := func(context.Context) []agent.Info { return nil }
+	infos := func(context.Context) []api.Info { return nil }
 	if f != nil {
 		f.unregister(ctx)
 		// Connections that are open end in their own time, beside the undo.
@@ -78,16 +78,16 @@ func (s *Session) leaveNow(ctx context.Context, i *intercept, p Progress) error 
 
 // starting says whether an owner who is not registered with these agents may be
 // on the way: who waits for a rollout registers with the first of its agents.
-func starting(dep *appsv1.Deployment, o inject.Owner, infos []agent.Info) bool {
+func starting(dep *appsv1.Deployment, o inject.Owner, infos []api.Info) bool {
 	since := time.Since(o.Since)
-	waited := slices.ContainsFunc(infos, func(info agent.Info) bool { return info.UpSeconds >= registerGrace.Seconds() })
+	waited := slices.ContainsFunc(infos, func(info api.Info) bool { return info.UpSeconds >= registerGrace.Seconds() })
 	return since < registerGrace || rolling(dep) && since < rolloutGrace && !waited
 }
 
 // release removes the owners that are gone from a workload's records and, when
 // none is left, puts the workload back: the Services first, then, when no new
 // connection reaches the agents any more, the Deployment.
-func (c *Cluster) release(ctx context.Context, name string, gone func(*appsv1.Deployment, inject.Owner) bool, infos func(context.Context) []agent.Info, p Progress) error {
+func (c *Cluster) release(ctx context.Context, name string, gone func(*appsv1.Deployment, inject.Owner) bool, infos func(context.Context) []api.Info, p Progress) error {
 	dep, err := c.client.AppsV1().Deployments(c.namespace).Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return c.releaseServices(ctx, name, func(inject.Owner) bool { return true }, nil, p)
@@ -244,8 +244,8 @@ func namedIn(dep *appsv1.Deployment) map[uint16]bool {
 // waitQuiet returns when no agent has seen a new connection for quietFor, but
 // for those to the named ports, or after quietLimit: what still comes then will
 // not stop by itself.
-func waitQuiet(ctx context.Context, infos func(context.Context) []agent.Info, named map[uint16]bool) {
-	busy := func(info agent.Info) bool { return busy(info, named) }
+func waitQuiet(ctx context.Context, infos func(context.Context) []api.Info, named map[uint16]bool) {
+	busy := func(info api.Info) bool { return busy(info, named) }
 	ctx, cancel := context.WithTimeout(ctx, quietLimit)
 	defer cancel()
 	// Without agents to ask, the time itself has to do.
@@ -263,8 +263,8 @@ func waitQuiet(ctx context.Context, infos func(context.Context) []agent.Info, na
 }
 
 // busy says whether an agent saw a new connection lately.
-func busy(info agent.Info, named map[uint16]bool) bool {
-	return slices.ContainsFunc(info.Captures, func(c agent.CaptureInfo) bool {
+func busy(info api.Info, named map[uint16]bool) bool {
+	return slices.ContainsFunc(info.Captures, func(c api.CaptureInfo) bool {
 		return !named[c.App] && c.IdleSeconds >= 0 && c.IdleSeconds < quietFor.Seconds()
 	})
 }
