@@ -14,7 +14,7 @@ func TestThisModule(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, pkg := range []string{"cmd/kubectl-tele", "cmd/tele-agent", "pkg/tunnel", "pkg/tun/netstack"} {
+			for _, pkg := range []string{"cmd/kubectl-tele", "cmd/tele-agent", "pkg/agent/api", "pkg/tunnel", "pkg/tun/netstack"} {
 				if _, ok := g[Module+"/"+pkg]; !ok {
 					t.Errorf("%s is not among the %d packages: is the list whole?", pkg, len(g))
 				}
@@ -42,6 +42,9 @@ func TestRules(t *testing.T) {
 			"cmd/tele-agent -> pkg/agent -> pkg/tun/netstack -> gvisor.dev/gvisor/pkg/tcpip",
 			"pkg/agent -> pkg/tun/netstack -> gvisor.dev/gvisor/pkg/tcpip",
 		}},
+		{"agent's words with a sibling", "pkg/agent/api pkg/version", []string{"pkg/agent/api -> pkg/version"}},
+		{"agent's words with Kubernetes", "pkg/agent/api k8s.io/api/core/v1", []string{"pkg/agent/api -> k8s.io/api/core/v1"}},
+		{"session with the agent's words", "pkg/session pkg/agent/api", nil},
 		{"tunnel with Kubernetes", "pkg/tunnel sigs.k8s.io/yaml", []string{
 			"cmd/tele-agent -> pkg/agent -> pkg/tunnel -> sigs.k8s.io/yaml",
 			"pkg/agent -> pkg/tunnel -> sigs.k8s.io/yaml", "pkg/tunnel -> sigs.k8s.io/yaml",

@@ -32,6 +32,11 @@ func Rules() []Rule {
 			Why:      "the agent is small, and has no Kubernetes client",
 		},
 		{
+			Packages: []string{"./pkg/agent/api/..."},
+			Never:    slices.Concat([]string{"./..."}, kubernetes, cobra, gVisor),
+			Why:      "words that session and agent share are data alone",
+		},
+		{
 			Packages: []string{"./pkg/tunnel/..."},
 			Never:    slices.Concat(kubernetes, gVisor),
 			Why:      "the tunnel is the same at both ends, and knows only connections",
