@@ -6,17 +6,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
-	"math"
 	"net"
-	"runtime/debug"
-	"slices"
 	"strconv"
-	"time"
 
 	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
-	"github.com/kubectl-tele/kubectl-tele/pkg/memory"
-	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
 	"github.com/kubectl-tele/kubectl-tele/pkg/version"
 )
 
@@ -85,127 +78,8 @@ func controlPort(fs *flag.FlagSet) *uint16 {
 	return &port
 }
 
-func serve(ctx context.Context, fs *flag.FlagSet, args []string, getenv func(string) string, stderr io.Writer) error {
-	cfg := Config{Pod: getenv(api.EnvPod), Version: version.Version}
-	port := controlPort(fs)
-	verbose := fs.Bool("v", false, "log every flow")
-	fs.Func("capture", "LISTEN:APP, a port to listen on and the app's port it stands for; may be repeated", func(s string) error {
-		c, err := api.ParseCapture(s)
-		cfg.Captures = append(cfg.Captures, c)
-		return err
-	})
-	fs.DurationVar(&cfg.IdleExit, "idle-exit", 0, "exit when no session was connected for this long; 0: never")
-	fs.DurationVar(&cfg.DrainLimit, "drain-limit", 0, "longest wait for the app on SIGTERM (default 5m)")
-	if err := parse(fs, args); err != nil {
-		return err
-	}
-	level := slog.LevelInfo
-	if *verbose {
-		level = slog.LevelDebug
-	}
-	cfg.Log = slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
-	cfg.ControlPort = *port
-	cfg.Memory, cfg.MaxFlows = fit(debug.SetMemoryLimit(-1))
-	var err error
-	if cfg.Key, err = api.ParseKey(getenv(api.EnvKey)); err != nil {
-		return fmt.Errorf("%s: %w", api.EnvKey, err)
-	}
-	if cfg.PodIPs, err = api.ParseAddrs(getenv(api.EnvPodIP)); err != nil {
-		return fmt.Errorf("%s: %w", api.EnvPodIP, err)
-	}
-	a, err := New(cfg)
-	if err != nil {
-		return err
-	}
-	defer memory.GiveBack()()
-	return a.Run(ctx)
-}
-
-// flowMemory is what a flow takes that does nothing, rounded up.
-const flowMemory = 4 << 10
-
-// fit divides the runtime's memory limit between buffers and flows. Without
-// one, 0 stands for the defaults.
-func fit(limit int64) (buffers int64, flows int) {
-	if limit == math.MaxInt64 {
-		return 0, 0
-	}
-	return max(limit/2, 4<<20), int(min(max(limit/2/flowMemory, 1000), 20_000))
-}
-
-const (
-	// checkLimit bounds check; the probe that runs it allows a little more.
-	checkLimit = 4 * time.Second
-	checkEvery = 50 * time.Millisecond
-)
-
-// check succeeds when an agent with our key serves the control port; it
-// listens there last. With --await-session it also waits until a session has
-// taken a port, or the agent has been up for that long: clients that come
-// before would keep their connections to the app.
-func check(ctx context.Context, fs *flag.FlagSet, args []string, getenv func(string) string) error {
-	port := controlPort(fs)
-	await := fs.Duration("await-session", 0, "wait for a session until the agent has been up for this long")
-	if err := parse(fs, args); err != nil {
-		return err
-	}
-	key, err := api.ParseKey(getenv(api.EnvKey))
-	if err != nil {
-		return fmt.Errorf("%s: %w", api.EnvKey, err)
-	}
-	ctx, cancel := context.WithTimeout(ctx, checkLimit)
-	defer cancel()
-	t, err := tunnel.Dial(ctx, func(ctx context.Context) (net.Conn, error) { return dialControl(ctx, *port) }, tunnel.Config{Key: key})
-	if err != nil {
-		return err
-	}
-	defer func() { _ = t.Close() }()
-	for *await > 0 {
-		info, err := askInfo(ctx, t)
-		if err != nil {
-			return err
-		}
-		if info.UpSeconds >= await.Seconds() || slices.ContainsFunc(info.Captures, func(c api.CaptureInfo) bool { return c.Intercept != nil }) {
-			return nil
-		}
-		select {
-		case <-time.After(checkEvery):
-		case <-ctx.Done():
-			return errors.New("no session has come yet")
-		}
-	}
-	return nil
-}
-
 // dialControl dials the agent that serves the control port on loopback.
 func dialControl(ctx context.Context, port uint16) (net.Conn, error) {
 	var d net.Dialer
 	return d.DialContext(ctx, "tcp4", fmt.Sprintf("127.0.0.1:%d", port))
-}
-
-// stdio carries standard input and output to the control port and back, for
-// laptops that reach the agent by exec. It ends with the agent's side, with
-// its input, or with ctx.
-func stdio(ctx context.Context, fs *flag.FlagSet, args []string, stdin io.Reader, stdout io.Writer) error {
-	port := controlPort(fs)
-	if err := parse(fs, args); err != nil {
-		return err
-	}
-	dialCtx, cancel := context.WithTimeout(ctx, checkLimit)
-	conn, err := dialControl(dialCtx, *port)
-	cancel()
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close() }()
-	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-	go func() {
-		// Left behind in a read of its input, it ends with the process.
-		_, _ = io.Copy(conn, stdin)
-		_ = conn.Close()
-	}()
-	if _, err := io.Copy(stdout, conn); err != nil && !errors.Is(err, net.ErrClosed) {
-		return err
-	}
-	return nil
 }

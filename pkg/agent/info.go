@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bufio"
+	"encoding/json"
 	"io"
 	"net/netip"
 	"os"
@@ -9,7 +10,20 @@ import (
 	"time"
 
 	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
+	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
 )
+
+func (a *Agent) serveInfo(r *tunnel.Request) {
+	flow, err := r.Accept()
+	if err != nil {
+		return
+	}
+	defer func() { _ = flow.Close() }()
+	_ = flow.SetDeadline(time.Now().Add(a.cfg.DialTimeout))
+	if err := json.NewEncoder(flow).Encode(a.Info()); err != nil {
+		a.cfg.Log.Debug("info not delivered", "err", err)
+	}
+}
 
 // Info is the agent's state now. What cannot be read is left out.
 func (a *Agent) Info() api.Info {

@@ -1,0 +1,70 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"slices"
+	"time"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
+	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
+)
+
+const (
+	// checkLimit bounds check; the probe that runs it allows a little more.
+	checkLimit = 4 * time.Second
+	checkEvery = 50 * time.Millisecond
+)
+
+// check succeeds when an agent with our key serves the control port; it
+// listens there last. With --await-session it also waits until a session has
+// taken a port, or the agent has been up for that long: clients that come
+// before would keep their connections to the app.
+func check(ctx context.Context, fs *flag.FlagSet, args []string, getenv func(string) string) error {
+	port := controlPort(fs)
+	await := fs.Duration("await-session", 0, "wait for a session until the agent has been up for this long")
+	if err := parse(fs, args); err != nil {
+		return err
+	}
+	key, err := api.ParseKey(getenv(api.EnvKey))
+	if err != nil {
+		return fmt.Errorf("%s: %w", api.EnvKey, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, checkLimit)
+	defer cancel()
+	t, err := tunnel.Dial(ctx, func(ctx context.Context) (net.Conn, error) { return dialControl(ctx, *port) }, tunnel.Config{Key: key})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = t.Close() }()
+	for *await > 0 {
+		info, err := askInfo(ctx, t)
+		if err != nil {
+			return err
+		}
+		if info.UpSeconds >= await.Seconds() || slices.ContainsFunc(info.Captures, func(c api.CaptureInfo) bool { return c.Intercept != nil }) {
+			return nil
+		}
+		select {
+		case <-time.After(checkEvery):
+		case <-ctx.Done():
+			return errors.New("no session has come yet")
+		}
+	}
+	return nil
+}
+
+// askInfo asks the agent at the other end of t for its Info. The end of ctx
+// ends the flow.
+func askInfo(ctx context.Context, t *tunnel.Tunnel) (api.Info, error) {
+	flow, err := t.Open(ctx, tunnel.Target{Network: api.NetworkService, Address: api.ServiceInfo})
+	if err != nil {
+		return api.Info{}, err
+	}
+	defer func() { _ = flow.Close() }()
+	defer context.AfterFunc(ctx, func() { _ = flow.Close() })()
+	return api.ReadInfo(flow)
+}
