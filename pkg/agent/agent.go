@@ -32,7 +32,7 @@ func New(cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
-	a := &Agent{cfg: cfg, reg: newRegistry(cfg.Captures), budget: tunnel.NewBudget(cfg.Memory), started: time.Now()}
+	a := &Agent{cfg: cfg, reg: newRegistry(), budget: tunnel.NewBudget(cfg.Memory), started: time.Now()}
 	a.tunnels, err = tunnel.NewServer(tunnel.Config{
 		Key:           cfg.Key,
 		PingInterval:  cfg.PingInterval,
@@ -59,6 +59,7 @@ func (a *Agent) listen() error {
 			return fmt.Errorf("capture %s: %w", c, err)
 		}
 		a.captures = append(a.captures, newCapture(c, l.(*net.TCPListener), a))
+		a.reg.capture(c.App)
 	}
 	l, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", a.cfg.ControlPort))
 	if err != nil {

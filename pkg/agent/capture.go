@@ -20,7 +20,7 @@ import (
 const appTimeout = 10 * time.Second
 
 // capture is one captured port. Each connection goes to the session that
-// intercepts the port at that moment, or to the app; it stays there.
+// holds the port at that moment, or to the app; it stays there.
 type capture struct {
 	api.Capture
 	listener *net.TCPListener
@@ -74,11 +74,12 @@ func (c *capture) handle(ctx context.Context, client *net.TCPConn, done func()) 
 	}
 }
 
-// offer asks the session that intercepts the port, if any, to take the
-// connection. nil: it goes to the app. Nothing has been read from it yet.
+// offer asks the session that holds the port, if any, to take the connection.
+// It returns nil if the connection is to go to the app. It reads nothing from
+// the client.
 func (c *capture) offer(ctx context.Context, client *net.TCPConn) *tunnel.Flow {
-	i := c.agent.reg.of(c.App)
-	if i == nil {
+	h := c.agent.reg.of(c.App)
+	if h == nil {
 		return nil
 	}
 	meta, err := json.Marshal(api.Captured{Port: c.App, Remote: client.RemoteAddr().String(), Local: client.LocalAddr().String()})
@@ -87,13 +88,13 @@ func (c *capture) offer(ctx context.Context, client *net.TCPConn) *tunnel.Flow {
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.agent.cfg.OfferTimeout)
 	defer cancel()
-	defer context.AfterFunc(i.ended, cancel)()
-	flow, err := i.tunnel.Open(ctx, tunnel.Target{Network: api.NetworkIntercept, Address: i.request.ID, Meta: meta})
+	defer context.AfterFunc(h.ended, cancel)()
+	flow, err := h.tunnel.Open(ctx, tunnel.Target{Network: api.NetworkIntercept, Address: h.registration.ID, Meta: meta})
 	if err != nil {
 		c.agent.cfg.Log.Debug("session did not take the connection", "err", err)
 		return nil
 	}
-	if i.ended.Err() != nil {
+	if h.ended.Err() != nil {
 		_ = flow.Reset() // the session has left meanwhile, and need not know of it
 		return nil
 	}
@@ -129,8 +130,8 @@ func (c *capture) info() api.CaptureInfo {
 	if last := c.last.Load(); last != 0 {
 		info.IdleSeconds = (time.Since(c.agent.started) - time.Duration(last)).Seconds()
 	}
-	if i := c.agent.reg.of(c.App); i != nil {
-		info.Intercept = &i.request
+	if h := c.agent.reg.of(c.App); h != nil {
+		info.Holder = &api.Holder{ID: h.registration.ID, Owner: h.registration.Owner}
 	}
 	return info
 }

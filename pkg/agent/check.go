@@ -45,7 +45,7 @@ func check(ctx context.Context, fs *flag.FlagSet, args []string, getenv func(str
 		if err != nil {
 			return err
 		}
-		if info.UpSeconds >= await.Seconds() || slices.ContainsFunc(info.Captures, func(c api.CaptureInfo) bool { return c.Intercept != nil }) {
+		if info.UpSeconds >= await.Seconds() || slices.ContainsFunc(info.Captures, func(c api.CaptureInfo) bool { return c.Holder != nil }) {
 			return nil
 		}
 		select {

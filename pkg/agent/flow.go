@@ -20,8 +20,8 @@ func (a *Agent) serveFlow(t *tunnel.Tunnel, r *tunnel.Request, done func()) {
 		a.serveUDP(r)
 	case target.Network == api.NetworkService && target.Address == api.ServiceInfo:
 		a.serveInfo(r)
-	case target.Network == api.NetworkService && target.Address == api.ServiceIntercept:
-		a.serveIntercept(t, r)
+	case target.Network == api.NetworkService && target.Address == api.ServiceRegister:
+		a.serveRegister(t, r)
 	default:
 		_ = r.Refuse(tunnel.Unknown, "this agent knows no "+target.String())
 	}

@@ -97,11 +97,24 @@ func (a *testAgent) capturePort() string {
 
 func startIntercept(t *testing.T, tun *tunnel.Tunnel, id string, port uint16, user string) (*tunnel.Flow, error) {
 	t.Helper()
-	meta, err := json.Marshal(api.InterceptRequest{ID: id, Port: port, Owner: api.Owner{User: user, Host: "host"}})
+	return register(t, tun, api.Registration{
+		ID: id, Owner: api.Owner{User: user, Host: "host"}, Rules: []api.Rule{{Port: port, Action: api.Take}},
+	})
+}
+
+func register(t *testing.T, tun *tunnel.Tunnel, r api.Registration) (*tunnel.Flow, error) {
+	t.Helper()
+	return openService(t, tun, api.ServiceRegister, r)
+}
+
+// openService asks the agent for a service; the request is sent as JSON.
+func openService(t *testing.T, tun *tunnel.Tunnel, service string, request any) (*tunnel.Flow, error) {
+	t.Helper()
+	meta, err := json.Marshal(request)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return tun.Open(t.Context(), tunnel.Target{Network: api.NetworkService, Address: api.ServiceIntercept, Meta: meta})
+	return tun.Open(t.Context(), tunnel.Target{Network: api.NetworkService, Address: service, Meta: meta})
 }
 
 // mustInfo asks the agent at the other end of tun for its Info.

@@ -2,9 +2,7 @@ package agent
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"time"
 
@@ -12,37 +10,37 @@ import (
 	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
 )
 
-// serveIntercept holds an intercept for as long as its flow lives.
-func (a *Agent) serveIntercept(t *tunnel.Tunnel, r *tunnel.Request) {
-	var request api.InterceptRequest
-	if err := json.Unmarshal(r.Target().Meta, &request); err != nil {
-		_ = r.Refuse(tunnel.Failed, "intercept request: "+err.Error())
+// serveRegister keeps a registration in force for as long as its flow lives.
+func (a *Agent) serveRegister(t *tunnel.Tunnel, r *tunnel.Request) {
+	registration, err := api.ParseRegistration(r.Target().Meta)
+	if err != nil {
+		_ = r.Refuse(tunnel.Unknown, "this agent does not understand the request: "+err.Error())
 		return
 	}
-	if request.Owner.Since.IsZero() {
-		request.Owner.Since = time.Now()
+	if registration.Owner.Since.IsZero() {
+		registration.Owner.Since = time.Now()
 	}
-	i, err := a.reg.add(request, t)
+	h, err := a.reg.add(registration, t)
 	var conflict *conflictError
 	switch {
 	case errors.As(err, &conflict):
 		_ = r.Refuse(tunnel.Conflict, err.Error())
 		return
 	case err != nil:
-		_ = r.Refuse(tunnel.Unknown, fmt.Sprintf("port %d: %v", request.Port, err))
+		_ = r.Refuse(tunnel.Unknown, err.Error())
 		return
 	}
 	flow, err := r.Accept()
 	if err != nil {
-		a.reg.remove(i)
+		a.reg.remove(h)
 		return
 	}
-	log := a.cfg.Log.With("id", request.ID, "port", request.Port, "user", request.Owner.User)
-	log.Info("intercept begins")
-	stop := context.AfterFunc(i.ended, func() { _ = flow.Close() }) // replaced
+	log := a.cfg.Log.With("id", registration.ID, "user", registration.Owner.User)
+	log.Info("registration begins", "rules", registration.Rules)
+	stop := context.AfterFunc(h.ended, func() { _ = flow.Close() }) // replaced
 	defer stop()
 	_, _ = io.Copy(io.Discard, flow)
-	a.reg.remove(i)
+	a.reg.remove(h)
 	_ = flow.Close() // only now: io.EOF tells the session that it has left
-	log.Info("intercept ends")
+	log.Info("registration ends")
 }

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -12,93 +11,137 @@ import (
 	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
 )
 
-// registry knows the live sessions and which of them intercepts which port.
+// registry knows the live sessions, and which of their registrations holds
+// which captured port. All methods may be called concurrently.
 type registry struct {
 	mu         sync.Mutex
-	ports      map[uint16]*intercept // nil values: captured, not intercepted
+	ports      map[uint16]*hold // by the app's port; nil: captured, not held
 	sessions   map[*tunnel.Tunnel]string
 	lastActive time.Time // when the last session went; or the start
 }
 
-// intercept is a session's right to the new connections of a port.
-type intercept struct {
-	request api.InterceptRequest
-	session string
-	tunnel  *tunnel.Tunnel
-	ended   context.Context
-	end     context.CancelFunc
+// hold is a registration's right to the new connections of its ports.
+type hold struct {
+	registration api.Registration
+	session      string
+	tunnel       *tunnel.Tunnel
+	ended        context.Context // ends when the right does
+	end          context.CancelFunc
 }
 
-// alive says whether the session can be offered connections now. One that is
-// lost may come back.
-func (i *intercept) alive() bool {
+// alive reports whether the session can be offered connections now. A session
+// that is lost may come back.
+func (h *hold) alive() bool {
 	select {
-	case <-i.tunnel.Done():
+	case <-h.tunnel.Done():
 		return false
 	default:
-		_, lost := i.tunnel.Lost()
+		_, lost := h.tunnel.Lost()
 		return !lost
 	}
 }
 
-var errNotCaptured = errors.New("port is not captured here")
-
-// conflictError says who holds the port.
-type conflictError struct{ held api.InterceptRequest }
-
-func (e *conflictError) Error() string {
-	o := e.held.Owner
-	return fmt.Sprintf("port %d is intercepted by %s@%s since %s", e.held.Port, o.User, o.Host, o.Since.UTC().Format(time.RFC3339))
+// same reports whether two holds are the same registration of one session.
+func (h *hold) same(other *hold) bool {
+	return h.session == other.session && h.registration.ID == other.registration.ID
 }
 
-func newRegistry(captures []api.Capture) *registry {
-	r := &registry{
-		ports:      make(map[uint16]*intercept),
+// notCapturedError is a port that a registration asks for in vain.
+type notCapturedError struct{ port uint16 }
+
+func (e *notCapturedError) Error() string {
+	return fmt.Sprintf("port %d: port is not captured here", e.port)
+}
+
+// conflictError tells who holds a port.
+type conflictError struct {
+	port  uint16
+	owner api.Owner
+}
+
+func (e *conflictError) Error() string {
+	return fmt.Sprintf("port %d is intercepted by %s@%s since %s", e.port, e.owner.User, e.owner.Host, e.owner.Since.UTC().Format(time.RFC3339))
+}
+
+func newRegistry() *registry {
+	return &registry{
+		ports:      make(map[uint16]*hold),
 		sessions:   make(map[*tunnel.Tunnel]string),
 		lastActive: time.Now(),
 	}
-	for _, c := range captures {
-		r.ports[c.App] = nil
-	}
-	return r
 }
 
-// add makes request the intercept of its port. A session that comes again
-// takes over from its former self.
-func (r *registry) add(request api.InterceptRequest, t *tunnel.Tunnel) (*intercept, error) {
+// capture makes an app's port one that registrations can hold.
+func (r *registry) capture(port uint16) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	old, captured := r.ports[request.Port]
-	switch {
-	case !captured:
-		return nil, errNotCaptured
-	case old != nil && old.alive() && old.session != t.PeerSession():
-		return nil, &conflictError{old.request}
-	case old != nil:
-		old.end()
+	if _, captured := r.ports[port]; !captured {
+		r.ports[port] = nil
 	}
+}
+
+// add gives the registration all its ports, or none and an error: a
+// *notCapturedError, or a *conflictError if the live holder of a port is
+// another registration, be it the same session's. A registration that is
+// replaced ends whole: the former self of the new one, and those of lost
+// sessions that hold a port of it.
+func (r *registry) add(registration api.Registration, t *tunnel.Tunnel) (*hold, error) {
 	ctx, end := context.WithCancel(context.Background())
-	i := &intercept{request: request, session: t.PeerSession(), tunnel: t, ended: ctx, end: end}
-	r.ports[request.Port] = i
-	return i, nil
-}
-
-// remove ends an intercept; it may have been replaced before.
-func (r *registry) remove(i *intercept) {
+	h := &hold{registration: registration, session: t.PeerSession(), tunnel: t, ended: ctx, end: end}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	i.end()
-	if r.ports[i.request.Port] == i {
-		r.ports[i.request.Port] = nil
+	var replaced []*hold
+	for _, rule := range registration.Rules {
+		old, captured := r.ports[rule.Port]
+		switch {
+		case !captured:
+			end()
+			return nil, &notCapturedError{rule.Port}
+		case old == nil:
+		case old.alive() && !old.same(h):
+			end()
+			return nil, &conflictError{rule.Port, old.registration.Owner}
+		default:
+			replaced = append(replaced, old)
+		}
+	}
+	for _, old := range r.ports {
+		if old != nil && old.same(h) {
+			replaced = append(replaced, old)
+		}
+	}
+	for _, old := range replaced {
+		r.removeLocked(old)
+	}
+	for _, rule := range registration.Rules {
+		r.ports[rule.Port] = h
+	}
+	return h, nil
+}
+
+// remove ends a hold and gives its ports back. It does nothing to a hold that
+// was replaced before.
+func (r *registry) remove(h *hold) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.removeLocked(h)
+}
+
+func (r *registry) removeLocked(h *hold) {
+	h.end()
+	for _, rule := range h.registration.Rules {
+		if r.ports[rule.Port] == h {
+			r.ports[rule.Port] = nil
+		}
 	}
 }
 
-// of is the live intercept of an app's port, or nil.
-func (r *registry) of(port uint16) *intercept {
+// of returns the live holder of an app's port, or nil.
+func (r *registry) of(port uint16) *hold {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if i := r.ports[port]; i != nil && i.alive() {
-		return i
+	if h := r.ports[port]; h != nil && h.alive() {
+		return h
 	}
 	return nil
 }
@@ -116,7 +159,7 @@ func (r *registry) leave(t *tunnel.Tunnel) {
 	r.lastActive = time.Now()
 }
 
-// live are the IDs of the sessions that are reached.
+// live returns the sorted IDs of the sessions that are reached.
 func (r *registry) live() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -130,7 +173,8 @@ func (r *registry) live() []string {
 	return ids
 }
 
-// idleSince says since when no session has been reached; false: one is.
+// idleSince returns since when no session has been reached, and false if one
+// is.
 func (r *registry) idleSince() (time.Time, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -145,8 +145,8 @@ func ownersOf(infos []api.Info) string {
 	var names []string
 	for _, info := range infos {
 		for _, c := range info.Captures {
-			if c.Intercept != nil {
-				names = append(names, c.Intercept.Owner.User+"@"+c.Intercept.Owner.Host)
+			if c.Holder != nil {
+				names = append(names, c.Holder.Owner.User+"@"+c.Holder.Owner.Host)
 			}
 		}
 	}

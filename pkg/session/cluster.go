@@ -141,8 +141,8 @@ func liveIn(infos []api.Info) map[string]bool {
 	live := map[string]bool{}
 	for _, info := range infos {
 		for _, capture := range info.Captures {
-			if capture.Intercept != nil {
-				live[capture.Intercept.ID] = true
+			if capture.Holder != nil {
+				live[capture.Holder.ID] = true
 			}
 		}
 	}

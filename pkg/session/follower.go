@@ -37,7 +37,7 @@ type follower struct {
 	session  *Session
 	id       string
 	handler  intercepts.Handler
-	register api.InterceptRequest
+	register api.Registration
 	log      *slog.Logger
 
 	ctx    context.Context // ends with the follower
@@ -72,7 +72,7 @@ func (s *Session) follow(i *intercept, selector *metav1.LabelSelector) (*followe
 	ctx, cancel := context.WithCancel(context.Background())
 	f := &follower{
 		session: s, id: i.id, handler: i.spec.Handler,
-		register: api.InterceptRequest{ID: i.id, Port: i.target.port.Number, Owner: i.owner},
+		register: api.Registration{ID: i.id, Owner: i.owner, Rules: []api.Rule{{Port: i.target.port.Number, Action: api.Take}}},
 		log:      s.log.With("intercept", i.id, "workload", i.target.workload),
 		ctx:      ctx, cancel: cancel,
 		pods: map[types.UID]*followed{}, changed: make(chan struct{}),
@@ -172,7 +172,7 @@ func (f *follower) hold(ctx context.Context, fp *followed, t *tunnel.Tunnel, met
 	if !f.startHolding(fp) {
 		return
 	}
-	flow, err := t.Open(ctx, tunnel.Target{Network: api.NetworkService, Address: api.ServiceIntercept, Meta: meta})
+	flow, err := t.Open(ctx, tunnel.Target{Network: api.NetworkService, Address: api.ServiceRegister, Meta: meta})
 	if err != nil {
 		f.log.Warn("agent refuses the intercept", "pod", fp.pod, "err", err)
 		f.set(fp, nil, false, err)

@@ -36,9 +36,9 @@ func ParseCapture(s string) (Capture, error) {
 // CaptureInfo is the state of a capture.
 type CaptureInfo struct {
 	Capture
-	Intercept   *InterceptRequest `json:"intercept,omitempty"`
-	Active      int               `json:"active"`      // open connections
-	IdleSeconds float64           `json:"idleSeconds"` // since the last new connection; -1: there was none
+	Holder      *Holder `json:"holder,omitempty"` // nil: new connections go to the app
+	Active      int     `json:"active"`           // open connections
+	IdleSeconds float64 `json:"idleSeconds"`      // since the last new connection; -1: there was none
 }
 
 // Captured describes a captured connection that is offered to a session.

@@ -1,6 +1,10 @@
 package api
 
-import "time"
+import (
+	"errors"
+	"fmt"
+	"time"
+)
 
 // Owner tells whose intercept it is.
 type Owner struct {
@@ -10,9 +14,72 @@ type Owner struct {
 	Since   time.Time `json:"since"`
 }
 
-// InterceptRequest asks for the new connections of a captured port.
-type InterceptRequest struct {
+// Registration asks an agent for traffic of captured ports: it is what one
+// intercept is to one agent. It is in force as a whole or not at all, for as
+// long as its flow lives. A tunnel can carry several.
+type Registration struct {
+	// ID names the registration, and is the Address of the flows that the
+	// agent opens for it. A session that comes again with the ID takes over
+	// from its former self.
 	ID    string `json:"id"`
-	Port  uint16 `json:"port"` // the app's
+	Owner Owner  `json:"owner"`
+	Rules []Rule `json:"rules"`
+}
+
+// Rule says what becomes of the traffic of one port of the app.
+type Rule struct {
+	Port   uint16 `json:"port"` // the app's
+	Action Action `json:"action"`
+}
+
+// Action is what a rule does with the traffic that it is about.
+type Action string
+
+// Take offers new connections to the session; those that it does not accept
+// reach the app.
+const Take Action = "take"
+
+// ParseRegistration reads a Registration from JSON and validates it. It
+// refuses fields and actions that it does not know: they are a newer session's,
+// and without them the registration would take more than was meant.
+func ParseRegistration(data []byte) (Registration, error) {
+	var r Registration
+	err := decodeStrictly(data, &r)
+	if err == nil {
+		err = r.Validate()
+	}
+	if err != nil {
+		return Registration{}, fmt.Errorf("registration: %w", err)
+	}
+	return r, nil
+}
+
+// Validate returns an error unless the registration has an ID and at least one
+// rule, and each rule has a port of its own and a known action.
+func (r Registration) Validate() error {
+	switch {
+	case r.ID == "":
+		return errors.New("no ID")
+	case len(r.Rules) == 0:
+		return errors.New("no rules")
+	}
+	seen := map[uint16]bool{}
+	for _, rule := range r.Rules {
+		switch {
+		case rule.Port == 0:
+			return errPort("rule")
+		case rule.Action != Take:
+			return fmt.Errorf("unknown action %q for port %d", rule.Action, rule.Port)
+		case seen[rule.Port]:
+			return fmt.Errorf("two rules for port %d", rule.Port)
+		}
+		seen[rule.Port] = true
+	}
+	return nil
+}
+
+// Holder tells which registration holds a port.
+type Holder struct {
+	ID    string `json:"id"`
 	Owner Owner  `json:"owner"`
 }

@@ -14,7 +14,9 @@ const (
 const (
 	// ServiceInfo answers with one Info as JSON and ends the flow.
 	ServiceInfo = "info"
-	// ServiceIntercept takes an InterceptRequest and holds it for as long as
-	// the flow lives.
-	ServiceIntercept = "intercept"
+	// ServiceRegister takes a Registration and keeps it in force for as long
+	// as the flow lives. When the session closes its writing side, the agent
+	// ends the flow as soon as it offers no further connection. The agent also
+	// ends it when another registration has taken over.
+	ServiceRegister = "register"
 )

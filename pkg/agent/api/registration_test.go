@@ -1,0 +1,53 @@
+package api
+
+import (
+	"encoding/json"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestParseRegistration(t *testing.T) {
+	want := Registration{
+		ID:    "i",
+		Owner: Owner{User: "alice", Host: "desk", Session: "s", Since: time.Date(2024, 5, 1, 12, 0, 0, 0, time.UTC)},
+		Rules: []Rule{{Port: 8080, Action: Take}, {Port: 9090, Action: Take}},
+	}
+	data, err := json.Marshal(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const text = `{"id":"i","owner":{"user":"alice","host":"desk","session":"s","since":"2024-05-01T12:00:00Z"},` +
+		`"rules":[{"port":8080,"action":"take"},{"port":9090,"action":"take"}]}`
+	if string(data) != text {
+		t.Errorf("written as %s", data)
+	}
+	if got, err := ParseRegistration(data); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("read as %+v, %v", got, err)
+	}
+}
+
+// What an agent does not know must not be left out: less of a rule takes more.
+func TestParseRegistrationRefuses(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"id":"i","rules":[{"port":80,"action":"take","match":{"path":"/x"}}]}`:       `unknown field "match"`,
+		`{"id":"i","rules":[{"port":80,"action":"take"}],"until":"noon"}`:              `unknown field "until"`,
+		`{"id":"i","owner":{"team":"x"},"rules":[{"port":80,"action":"take"}]}`:        `unknown field "team"`,
+		`{"id":"i","rules":[{"port":80,"action":"mirror"}]}`:                           `unknown action "mirror" for port 80`,
+		`{"id":"i","rules":[{"port":80}]}`:                                             `unknown action "" for port 80`,
+		`{"id":"i","rules":[{"port":80,"action":"take"},{"port":80,"action":"take"}]}`: "two rules for port 80",
+		`{"id":"i","rules":[{"port":0,"action":"take"}]}`:                              "0 is not a port",
+		`{"id":"i","rules":[{"port":65536,"action":"take"}]}`:                          "cannot unmarshal",
+		`{"id":"i"}`: "no rules",
+		`{"rules":[{"port":80,"action":"take"}]}`:            "no ID",
+		`{"id":"i","rules":[{"port":80,"action":"take"}]}{}`: "more than one JSON value",
+		`{"id":"i"`: "unexpected EOF",
+		``:          "EOF",
+	} {
+		r, err := ParseRegistration([]byte(text))
+		if err == nil || !strings.HasPrefix(err.Error(), "registration: ") || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %+v, %v; want %q", text, r, err, want)
+		}
+	}
+}

@@ -1,0 +1,178 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
+	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
+)
+
+// take is a registration that takes whole ports.
+func take(id string, ports ...uint16) api.Registration {
+	r := api.Registration{ID: id, Owner: api.Owner{User: id + "'s user", Host: "host"}}
+	for _, p := range ports {
+		r.Rules = append(r.Rules, api.Rule{Port: p, Action: api.Take})
+	}
+	return r
+}
+
+// holders returns the IDs of the registrations that hold the captures, in
+// their order; "-" is none.
+func (a *testAgent) holders() string {
+	var ids []string
+	for _, c := range a.Info().Captures {
+		id := "-"
+		if c.Holder != nil {
+			id = c.Holder.ID
+		}
+		ids = append(ids, id)
+	}
+	return strings.Join(ids, " ")
+}
+
+// startTwoApps starts an agent that captures the ports of two apps.
+func startTwoApps(t *testing.T, cfg Config) (a *testAgent, first, second uint16) {
+	t.Helper()
+	_, first = startApp(t)
+	_, second = startApp(t)
+	cfg.Captures = []api.Capture{{App: first}, {App: second}}
+	return startAgent(t, cfg), first, second
+}
+
+func mustRegister(t *testing.T, tun *tunnel.Tunnel, r api.Registration) *tunnel.Flow {
+	t.Helper()
+	flow, err := register(t, tun, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return flow
+}
+
+// refusedFor fails the test unless err is a refusal for reason that says text.
+func refusedFor(t *testing.T, err error, reason tunnel.Reason, text string) {
+	t.Helper()
+	var refused *tunnel.RefusedError
+	if !errors.As(err, &refused) || refused.Reason != reason || !strings.Contains(refused.Message, text) {
+		t.Errorf("error %v, want %v: %s", err, reason, text)
+	}
+}
+
+// TestRegistrationsOfOneTunnel: each of several intercepts of a session gets
+// the connections of its own ports under its own ID.
+func TestRegistrationsOfOneTunnel(t *testing.T) {
+	a, first, second := startTwoApps(t, Config{})
+	tun := a.connect(t, "s")
+	one := mustRegister(t, tun, take("one", first))
+	mustRegister(t, tun, take("two", second))
+	for i, want := range []string{"one", "two"} {
+		client, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", a.CapturePorts()[i]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := tun.AcceptFlow(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if target := r.Target(); target.Network != api.NetworkIntercept || target.Address != want {
+			t.Errorf("port %d was offered to %s", i, target)
+		}
+		_ = r.Refuse(tunnel.Refused, "")
+		_ = client.Close()
+	}
+	_ = one.Close()
+	waitFor(t, "only the first ends", func() bool { return a.holders() == "- two" })
+}
+
+// TestRegistrationOfTwoPorts takes both, or none.
+func TestRegistrationOfTwoPorts(t *testing.T) {
+	a, first, second := startTwoApps(t, Config{})
+	alice, bob := a.connect(t, "alice"), a.connect(t, "bob")
+	held := mustRegister(t, alice, take("i", second))
+	_, err := register(t, bob, take("j", first, second))
+	refusedFor(t, err, tunnel.Conflict, fmt.Sprintf("port %d is intercepted by i's user@host", second))
+	_, err = register(t, alice, take("j", first, second))
+	refusedFor(t, err, tunnel.Conflict, "i's user@host") // its own other intercept
+	_, err = register(t, bob, take("j", first, 1))
+	refusedFor(t, err, tunnel.Unknown, "port 1: port is not captured here")
+	if got := a.holders(); got != "- i" {
+		t.Errorf("after the refusals the holders are %s", got)
+	}
+	_ = held.Close()
+	waitFor(t, "the port is free", func() bool { return a.holders() == "- -" })
+	both := mustRegister(t, bob, take("j", first, second))
+	if got := a.holders(); got != "j j" {
+		t.Errorf("the holders are %s", got)
+	}
+	_ = both.Close()
+	waitFor(t, "both ports are free", func() bool { return a.holders() == "- -" })
+}
+
+// TestRegistrationTakesOver: the former self of a registration ends whole, at
+// ports that the new one does not ask for too.
+func TestRegistrationTakesOver(t *testing.T) {
+	a, first, second := startTwoApps(t, Config{})
+	old, again := a.connect(t, "s"), a.connect(t, "s")
+	former := mustRegister(t, old, take("i", first, second))
+	mustRegister(t, again, take("i", first))
+	if got := a.holders(); got != "i -" {
+		t.Errorf("after the same ID came again the holders are %s", got)
+	}
+	if _, err := former.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("the former registration ended with %v", err)
+	}
+	mustRegister(t, again, take("i", second))
+	if got := a.holders(); got != "- i" {
+		t.Errorf("after it moved to another port the holders are %s", got)
+	}
+	_, err := register(t, a.connect(t, "other"), take("i", second))
+	refusedFor(t, err, tunnel.Conflict, "i's user@host") // the ID alone takes nothing over
+}
+
+// TestRegistrationOfLostSession ends whole when somebody takes one of its
+// ports.
+func TestRegistrationOfLostSession(t *testing.T) {
+	a, first, second := startTwoApps(t, Config{PingInterval: 20 * time.Millisecond, PingTimeout: 100 * time.Millisecond})
+	lost, freeze := a.connectFrozen(t, "lost")
+	mustRegister(t, lost, take("i", first, second))
+	freeze()
+	bob := a.connect(t, "bob")
+	waitFor(t, "bob gets the port", func() bool {
+		_, err := register(t, bob, take("j", first))
+		return err == nil
+	})
+	if got := a.holders(); got != "j -" {
+		t.Errorf("the holders are %s", got)
+	}
+	a.reg.mu.Lock()
+	defer a.reg.mu.Unlock()
+	if h := a.reg.ports[second]; h != nil {
+		t.Errorf("port %d is still held by %s, which would come back in part", second, h.registration.ID)
+	}
+}
+
+// TestRegistrationNotUnderstood takes nothing.
+func TestRegistrationNotUnderstood(t *testing.T) {
+	a, first, _ := startTwoApps(t, Config{})
+	tun := a.connect(t, "s")
+	type rule struct {
+		Port   uint16 `json:"port"`
+		Action string `json:"action"`
+		Match  string `json:"match,omitempty"`
+	}
+	for text, r := range map[string]rule{
+		`unknown field "match"`:   {first, "take", "/cart"},
+		`unknown action "mirror"`: {first, "mirror", ""},
+	} {
+		_, err := openService(t, tun, api.ServiceRegister, map[string]any{"id": "i", "rules": []rule{r}})
+		refusedFor(t, err, tunnel.Unknown, text)
+	}
+	if got := a.holders(); got != "- -" {
+		t.Errorf("the holders are %s", got)
+	}
+}
