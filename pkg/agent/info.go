@@ -29,6 +29,7 @@ func (a *Agent) serveInfo(r *tunnel.Request) {
 func (a *Agent) Info() api.Info {
 	info := api.Info{
 		Version:   a.cfg.Version,
+		Features:  []api.Feature{api.FeatureRules},
 		UpSeconds: time.Since(a.started).Seconds(),
 		Pod:       a.cfg.Pod,
 		PodIPs:    a.cfg.PodIPs,

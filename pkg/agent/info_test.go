@@ -95,6 +95,10 @@ func TestInfo(t *testing.T) {
 		t.Errorf("up for %v s", got.UpSeconds)
 	}
 	got.UpSeconds = 0
+	if !got.Has(api.FeatureRules) {
+		t.Errorf("features %v", got.Features)
+	}
+	got.Features = nil
 	want := api.Info{
 		Version: "v1", Pod: "front-1", PodIPs: []netip.Addr{podIP},
 		Nameservers: []netip.Addr{netip.MustParseAddr("10.96.0.10")},

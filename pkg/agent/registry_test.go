@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -75,7 +76,9 @@ func TestRegistrationsOfOneTunnel(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r, err := tun.AcceptFlow(t.Context())
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		r, err := tun.AcceptFlow(ctx)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -175,4 +178,26 @@ func TestRegistrationNotUnderstood(t *testing.T) {
 	if got := a.holders(); got != "- -" {
 		t.Errorf("the holders are %s", got)
 	}
+}
+
+// TestReplacedHoldEndsAtOnce: not only when its flow has ended.
+func TestReplacedHoldEndsAtOnce(t *testing.T) {
+	a, first, second := startTwoApps(t, Config{})
+	tun := a.connect(t, "s")
+	old, err := a.reg.add(take("i", first, second), tun)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := a.reg.add(take("i", first), tun)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.reg.of(second) != nil || old.ended.Err() == nil {
+		t.Error("the former hold has not ended")
+	}
+	a.reg.remove(old) // late, as its flow does it
+	if a.reg.of(first) != again || again.ended.Err() != nil {
+		t.Error("the new hold has ended with the former")
+	}
+	a.reg.remove(again)
 }

@@ -5,11 +5,26 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
+)
+
+// Feature is something that an agent can be asked for. An agent may be older or
+// newer than the session that meets it, so a session asks only for what
+// Info.Features names, and does without what is missing. An agent refuses what
+// it does not know, with tunnel.Unknown.
+type Feature string
+
+// The features of an agent.
+const (
+	FeatureRules  Feature = "rules"  // ServiceRegister, with the action Take
+	FeatureListen Feature = "listen" // ServiceListen
+	FeatureProbe  Feature = "probe"  // ServiceProbe, and Captured.MSS; on Linux alone
 )
 
 // Info is what an agent tells about itself and its pod.
 type Info struct {
 	Version     string         `json:"version"`
+	Features    []Feature      `json:"features"`
 	UpSeconds   float64        `json:"upSeconds"` // since the agent listens
 	Pod         string         `json:"pod"`
 	PodIPs      []netip.Addr   `json:"podIPs"`
@@ -19,6 +34,9 @@ type Info struct {
 	Captures    []CaptureInfo  `json:"captures"`
 	Sessions    []string       `json:"sessions"` // the IDs of those that are reached
 }
+
+// Has reports whether the agent has a feature.
+func (i Info) Has(f Feature) bool { return slices.Contains(i.Features, f) }
 
 // maxInfo bounds what ReadInfo reads.
 const maxInfo = 1 << 20
