@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"strconv"
 	"sync"
 	"time"
 
@@ -20,7 +19,7 @@ type Agent struct {
 	budget   *tunnel.Budget
 	tunnels  *tunnel.Server
 	control  []net.Listener
-	captures []*capture
+	captures *captureSet
 	poller   *poller // of Run
 	started  time.Time
 }
@@ -33,6 +32,7 @@ func New(cfg Config) (*Agent, error) {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
 	a := &Agent{cfg: cfg, reg: newRegistry(), budget: tunnel.NewBudget(cfg.Memory), started: time.Now()}
+	a.captures = &captureSet{agent: a}
 	a.tunnels, err = tunnel.NewServer(tunnel.Config{
 		Key:           cfg.Key,
 		PingInterval:  cfg.PingInterval,
@@ -53,13 +53,8 @@ func New(cfg Config) (*Agent, error) {
 }
 
 func (a *Agent) listen() error {
-	for _, c := range a.cfg.Captures {
-		l, err := net.Listen("tcp", net.JoinHostPort("", strconv.Itoa(int(c.Listen))))
-		if err != nil {
-			return fmt.Errorf("capture %s: %w", c, err)
-		}
-		a.captures = append(a.captures, newCapture(c, l.(*net.TCPListener), a))
-		a.reg.capture(c.App)
+	if _, err := a.captures.add(a.cfg.Captures); err != nil {
+		return err
 	}
 	l, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", a.cfg.ControlPort))
 	if err != nil {
@@ -80,19 +75,18 @@ func (a *Agent) stopListening() {
 	for _, l := range a.control {
 		_ = l.Close()
 	}
-	for _, c := range a.captures {
-		_ = c.listener.Close()
-	}
+	a.captures.close()
 }
 
 // ControlPort is where laptops reach the agent, on loopback.
 func (a *Agent) ControlPort() uint16 { return a.cfg.ControlPort }
 
-// CapturePorts are the ports listened on, in the order of Config.Captures.
+// CapturePorts returns the ports that captures listen on: those of
+// Config.Captures in their order, then those that sessions have added.
 func (a *Agent) CapturePorts() []uint16 {
-	ports := make([]uint16, 0, len(a.captures))
-	for _, c := range a.captures {
-		ports = append(ports, portOf(c.listener.Addr()))
+	var ports []uint16
+	for _, c := range a.captures.list() {
+		ports = append(ports, c.Listen)
 	}
 	return ports
 }
@@ -124,16 +118,15 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	for _, l := range a.control {
 		wg.Go(func() { a.serveControl(serving, l) })
 	}
-	for _, c := range a.captures {
-		wg.Go(func() { c.serve(serving) })
-	}
+	a.captures.serve(serving)
 	wg.Go(func() { a.watch(serving, ctx, stop) })
-	a.cfg.Log.Info("agent listens", "control", a.cfg.ControlPort, "captures", a.cfg.Captures)
+	a.cfg.Log.Info("agent listens", "control", a.cfg.ControlPort, "captures", a.captures.list().ports())
 
 	<-serving.Done()
 	a.cfg.Log.Info("agent ends", "reason", context.Cause(serving))
 	a.stopListening()
 	wg.Wait()
+	a.captures.wait()
 	return nil
 }
 

@@ -126,7 +126,6 @@ func (c *capture) dialApp(ctx context.Context, client *net.TCPConn) (*net.TCPCon
 
 func (c *capture) info() api.CaptureInfo {
 	info := api.CaptureInfo{Capture: c.Capture, Active: int(c.active.Load()), IdleSeconds: -1}
-	info.Listen = portOf(c.listener.Addr())
 	if last := c.last.Load(); last != 0 {
 		info.IdleSeconds = (time.Since(c.agent.started) - time.Duration(last)).Seconds()
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
@@ -89,23 +90,37 @@ func (c Config) withDefaults() (Config, error) {
 	if len(c.Key) != api.KeyBytes {
 		return c, fmt.Errorf("key has %d bytes, not %d", len(c.Key), api.KeyBytes)
 	}
-	if len(c.Captures) > 0 && len(c.PodIPs) == 0 {
-		return c, errors.New("captures need the pod's address")
-	}
 	for _, ip := range c.PodIPs {
 		if ip.IsUnspecified() || ip.IsLoopback() && !c.AllowLoopback {
 			return c, fmt.Errorf("pod address %s is not one that connections to the app may use", ip)
 		}
 	}
-	seen := map[uint16]bool{c.ControlPort: c.ControlPort != 0}
-	for _, capture := range c.Captures {
-		if capture.App == 0 || capture.Listen == capture.App && !c.AllowLoopback {
-			return c, fmt.Errorf("capture %s forwards to itself or to no port", capture)
-		}
-		if capture.Listen != 0 && seen[capture.Listen] {
-			return c, fmt.Errorf("port %d is listened on twice", capture.Listen)
-		}
-		seen[capture.Listen] = true
+	return c, c.checkCaptures(nil, c.Captures)
+}
+
+// errListened is a port that the agent is to listen on a second time.
+var errListened = errors.New("is listened on twice")
+
+// checkCaptures returns an error unless captures can be added to those that
+// there are. A Listen of 0 is any port.
+func (c Config) checkCaptures(old, added []api.Capture) error {
+	if len(added) > 0 && len(c.PodIPs) == 0 {
+		return errors.New("captures need the pod's address")
 	}
-	return c, nil
+	listens := map[uint16]bool{}
+	for _, capture := range old {
+		listens[capture.Listen] = true
+	}
+	for _, capture := range added {
+		if capture.Listen != 0 && (listens[capture.Listen] || capture.Listen == c.ControlPort) {
+			return fmt.Errorf("port %d %w", capture.Listen, errListened)
+		}
+		listens[capture.Listen] = true
+	}
+	for _, capture := range slices.Concat(old, added) {
+		if capture.App == 0 || listens[capture.App] && !c.AllowLoopback {
+			return fmt.Errorf("capture %s forwards to itself or to no port", capture)
+		}
+	}
+	return nil
 }

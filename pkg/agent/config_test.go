@@ -8,8 +8,8 @@ import (
 	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 )
 
-// captures reads LISTEN:APP.
-func captures(t *testing.T, texts ...string) (out []api.Capture) {
+// parseCaptures reads LISTEN:APP.
+func parseCaptures(t *testing.T, texts ...string) (out []api.Capture) {
 	t.Helper()
 	for _, text := range texts {
 		c, err := api.ParseCapture(text)
@@ -28,15 +28,16 @@ func TestConfig(t *testing.T) {
 		cfg  Config
 		want string // "" is fine
 	}{
-		{"fine", Config{Key: testKey, PodIPs: ip, Captures: captures(t, "8081:8080")}, ""},
+		{"fine", Config{Key: testKey, PodIPs: ip, Captures: parseCaptures(t, "8081:8080")}, ""},
 		{"no key", Config{}, "key has 0 bytes"},
-		{"captures without address", Config{Key: testKey, Captures: captures(t, "8081:8080")}, "need the pod's address"},
+		{"captures without address", Config{Key: testKey, Captures: parseCaptures(t, "8081:8080")}, "need the pod's address"},
 		{"loopback", Config{Key: testKey, PodIPs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}}, "127.0.0.1 is not one"},
 		{"loopback 6", Config{Key: testKey, PodIPs: []netip.Addr{netip.IPv6Loopback()}}, "::1 is not one"},
 		{"unspecified", Config{Key: testKey, PodIPs: []netip.Addr{netip.IPv4Unspecified()}, AllowLoopback: true}, "0.0.0.0 is not one"},
-		{"to itself", Config{Key: testKey, PodIPs: ip, Captures: captures(t, "8080:8080")}, "forwards to itself"},
-		{"twice", Config{Key: testKey, PodIPs: ip, Captures: captures(t, "8081:8080", "8081:8082")}, "listened on twice"},
-		{"control port", Config{Key: testKey, ControlPort: 8081, PodIPs: ip, Captures: captures(t, "8081:8080")}, "listened on twice"},
+		{"to itself", Config{Key: testKey, PodIPs: ip, Captures: parseCaptures(t, "8080:8080")}, "forwards to itself"},
+		{"to another capture", Config{Key: testKey, PodIPs: ip, Captures: parseCaptures(t, "8081:8080", "8080:9090")}, "capture 8081:8080 forwards to itself"},
+		{"twice", Config{Key: testKey, PodIPs: ip, Captures: parseCaptures(t, "8081:8080", "8081:8082")}, "listened on twice"},
+		{"control port", Config{Key: testKey, ControlPort: 8081, PodIPs: ip, Captures: parseCaptures(t, "8081:8080")}, "listened on twice"},
 	} {
 		_, err := test.cfg.withDefaults()
 		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {

@@ -17,16 +17,16 @@ func (a *Agent) drain(ctx context.Context) {
 	defer cancel()
 	tick := time.NewTicker(a.cfg.DrainPoll)
 	defer tick.Stop()
-	if len(a.captures) > 0 {
+	if len(a.captures.list()) > 0 {
 		a.cfg.Log.Info("asked to end: waiting for the app")
 	}
-	for refusals := 0; len(a.captures) > 0; {
+	for refusals := 0; len(a.captures.list()) > 0; {
 		if a.appsClosed(ctx) {
 			refusals++
 		} else {
 			refusals = 0
 		}
-		if refusals >= 2 && a.active() == 0 {
+		if refusals >= 2 && a.captures.list().active() == 0 {
 			return
 		}
 		select {
@@ -37,19 +37,11 @@ func (a *Agent) drain(ctx context.Context) {
 	}
 }
 
-func (a *Agent) active() int {
-	n := 0
-	for _, c := range a.captures {
-		n += int(c.active.Load())
-	}
-	return n
-}
-
-// appsClosed says whether every app's port refuses connections. Anything but
+// appsClosed reports whether every app's port refuses connections. Anything but
 // a refusal counts as open.
 func (a *Agent) appsClosed(ctx context.Context) bool {
 	d := net.Dialer{Timeout: time.Second}
-	for _, c := range a.captures {
+	for _, c := range a.captures.list() {
 		for _, ip := range a.cfg.PodIPs {
 			conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(ip.String(), strconv.Itoa(int(c.App))))
 			if err == nil {

@@ -2,11 +2,16 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"net"
+	"time"
 
 	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
 )
+
+// notUnderstood begins the refusal of a request that may be of a newer session.
+const notUnderstood = "this agent does not understand the request: "
 
 // serveFlow answers one open and calls done when its flow has ended. A TCP
 // connection goes on when it returns.
@@ -19,9 +24,11 @@ func (a *Agent) serveFlow(t *tunnel.Tunnel, r *tunnel.Request, done func()) {
 	case target.Network == "udp":
 		a.serveUDP(r)
 	case target.Network == api.NetworkService && target.Address == api.ServiceInfo:
-		a.serveInfo(r)
+		a.reply(r, a.Info())
 	case target.Network == api.NetworkService && target.Address == api.ServiceRegister:
 		a.serveRegister(t, r)
+	case target.Network == api.NetworkService && target.Address == api.ServiceListen:
+		a.serveListen(r)
 	default:
 		_ = r.Refuse(tunnel.Unknown, "this agent knows no "+target.String())
 	}
@@ -47,4 +54,17 @@ func (a *Agent) serveTCP(r *tunnel.Request, done func()) {
 		}
 		done()
 	})
+}
+
+// reply accepts the request, answers with JSON and ends the flow.
+func (a *Agent) reply(r *tunnel.Request, v any) {
+	flow, err := r.Accept()
+	if err != nil {
+		return
+	}
+	defer func() { _ = flow.Close() }()
+	_ = flow.SetDeadline(time.Now().Add(a.cfg.DialTimeout))
+	if err := json.NewEncoder(flow).Encode(v); err != nil {
+		a.cfg.Log.Debug("answer not delivered", "target", r.Target().String(), "err", err)
+	}
 }

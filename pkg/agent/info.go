@@ -2,7 +2,6 @@ package agent
 
 import (
 	"bufio"
-	"encoding/json"
 	"io"
 	"net/netip"
 	"os"
@@ -10,33 +9,20 @@ import (
 	"time"
 
 	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
-	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
 )
-
-func (a *Agent) serveInfo(r *tunnel.Request) {
-	flow, err := r.Accept()
-	if err != nil {
-		return
-	}
-	defer func() { _ = flow.Close() }()
-	_ = flow.SetDeadline(time.Now().Add(a.cfg.DialTimeout))
-	if err := json.NewEncoder(flow).Encode(a.Info()); err != nil {
-		a.cfg.Log.Debug("info not delivered", "err", err)
-	}
-}
 
 // Info is the agent's state now. What cannot be read is left out.
 func (a *Agent) Info() api.Info {
 	info := api.Info{
 		Version:   a.cfg.Version,
-		Features:  []api.Feature{api.FeatureRules},
+		Features:  []api.Feature{api.FeatureRules, api.FeatureListen},
 		UpSeconds: time.Since(a.started).Seconds(),
 		Pod:       a.cfg.Pod,
 		PodIPs:    a.cfg.PodIPs,
 		Sessions:  a.reg.live(),
-		Captures:  make([]api.CaptureInfo, 0, len(a.captures)),
+		Captures:  []api.CaptureInfo{},
 	}
-	for _, c := range a.captures {
+	for _, c := range a.captures.list() {
 		info.Captures = append(info.Captures, c.info())
 	}
 	a.readFile(a.cfg.Files.ResolvConf, func(r io.Reader) {

@@ -14,7 +14,7 @@ import (
 func (a *Agent) serveRegister(t *tunnel.Tunnel, r *tunnel.Request) {
 	registration, err := api.ParseRegistration(r.Target().Meta)
 	if err != nil {
-		_ = r.Refuse(tunnel.Unknown, "this agent does not understand the request: "+err.Error())
+		_ = r.Refuse(tunnel.Unknown, notUnderstood+err.Error())
 		return
 	}
 	if registration.Owner.Since.IsZero() {

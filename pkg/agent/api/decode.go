@@ -27,5 +27,18 @@ func decodeStrictly(data []byte, v any) error {
 	return nil
 }
 
+// maxReply bounds an answer other than Info.
+const maxReply = 64 << 10
+
+// readReply reads one JSON value of at most limit bytes, fields that T does
+// not have left out.
+func readReply[T any](r io.Reader, limit int64, what string) (T, error) {
+	var v, none T
+	if err := json.NewDecoder(io.LimitReader(r, limit)).Decode(&v); err != nil {
+		return none, fmt.Errorf("read %s: %w", what, err)
+	}
+	return v, nil
+}
+
 // errPort is the error of the port 0 in a request.
 func errPort(what string) error { return fmt.Errorf("%s: 0 is not a port", what) }

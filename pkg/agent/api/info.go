@@ -1,8 +1,6 @@
 package api
 
 import (
-	"encoding/json"
-	"fmt"
 	"io"
 	"net/netip"
 	"slices"
@@ -44,9 +42,5 @@ const maxInfo = 1 << 20
 // ReadInfo reads the answer of ServiceInfo, of at most 1 MiB. Fields that it
 // does not know are ignored: a newer agent has more to tell.
 func ReadInfo(r io.Reader) (Info, error) {
-	var info Info
-	if err := json.NewDecoder(io.LimitReader(r, maxInfo)).Decode(&info); err != nil {
-		return Info{}, fmt.Errorf("read what the agent says about itself: %w", err)
-	}
-	return info, nil
+	return readReply[Info](r, maxInfo, "what the agent says about itself")
 }

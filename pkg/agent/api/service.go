@@ -19,4 +19,10 @@ const (
 	// ends the flow as soon as it offers no further connection. The agent also
 	// ends it when another registration has taken over.
 	ServiceRegister = "register"
+	// ServiceListen takes a ListenRequest, answers with a ListenReply as JSON
+	// and ends the flow. The captures last until the agent ends, and asking for
+	// them again changes nothing. All are added or none: the refusal names the
+	// port that cannot be listened on, with the reason tunnel.Conflict if it is
+	// in use.
+	ServiceListen = "listen"
 )
