@@ -82,7 +82,9 @@ func (c *capture) offer(ctx context.Context, client *net.TCPConn) *tunnel.Flow {
 	if h == nil {
 		return nil
 	}
-	meta, err := json.Marshal(api.Captured{Port: c.App, Remote: client.RemoteAddr().String(), Local: client.LocalAddr().String()})
+	meta, err := json.Marshal(api.Captured{
+		Port: c.App, Remote: client.RemoteAddr().String(), Local: client.LocalAddr().String(), MSS: announced(client),
+	})
 	if err != nil {
 		return nil
 	}

@@ -37,6 +37,9 @@ type Config struct {
 	// OfferTimeout is how long a session that is alive may take to accept a
 	// captured connection before it goes to the app. Default 10 s.
 	OfferTimeout time.Duration
+	// ProbeHold is how long a probe's connection is held at most, and a bound
+	// of its dial. Default 10 s.
+	ProbeHold time.Duration
 	// PingInterval, PingTimeout and ResumeTimeout are the tunnels'; see
 	// tunnel.Config.
 	PingInterval, PingTimeout, ResumeTimeout time.Duration
@@ -64,6 +67,7 @@ func (c Config) withDefaults() (Config, error) {
 		{&c.DrainPoll, 500 * time.Millisecond},
 		{&c.DialTimeout, 30 * time.Second},
 		{&c.OfferTimeout, 10 * time.Second},
+		{&c.ProbeHold, 10 * time.Second},
 	} {
 		if *d.v == 0 {
 			*d.v = d.d

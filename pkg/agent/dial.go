@@ -18,16 +18,23 @@ func (e *deniedError) Error() string { return e.text }
 
 // dial dials the address that a request names, as long as the opener waits.
 func (a *Agent) dial(r *tunnel.Request, network string) (net.Conn, error) {
-	dst, err := netip.ParseAddrPort(r.Target().Address)
+	dst, err := a.destination(r.Target().Address)
 	if err != nil {
-		return nil, &deniedError{fmt.Sprintf("%q is not IP:port", r.Target().Address)}
-	}
-	dst = netip.AddrPortFrom(dst.Addr().Unmap(), dst.Port())
-	if err := a.mayDial(dst); err != nil {
 		return nil, err
 	}
 	d := net.Dialer{Timeout: a.cfg.DialTimeout}
 	return apart(func() (net.Conn, error) { return d.DialContext(r.Context(), network, dst.String()) })
+}
+
+// destination reads IP:port, and returns a *deniedError if that may not be
+// dialed.
+func (a *Agent) destination(address string) (netip.AddrPort, error) {
+	dst, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return netip.AddrPort{}, &deniedError{fmt.Sprintf("%q is not IP:port", address)}
+	}
+	dst = netip.AddrPortFrom(dst.Addr().Unmap(), dst.Port())
+	return dst, a.mayDial(dst)
 }
 
 // apart runs dial on a goroutine of its own and waits for it. Dialing needs

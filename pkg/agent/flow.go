@@ -29,6 +29,8 @@ func (a *Agent) serveFlow(t *tunnel.Tunnel, r *tunnel.Request, done func()) {
 		a.serveRegister(t, r)
 	case target.Network == api.NetworkService && target.Address == api.ServiceListen:
 		a.serveListen(r)
+	case target.Network == api.NetworkService && target.Address == api.ServiceProbe:
+		a.serveProbe(r)
 	default:
 		_ = r.Refuse(tunnel.Unknown, "this agent knows no "+target.String())
 	}

@@ -15,7 +15,7 @@ import (
 func (a *Agent) Info() api.Info {
 	info := api.Info{
 		Version:   a.cfg.Version,
-		Features:  []api.Feature{api.FeatureRules, api.FeatureListen},
+		Features:  features(),
 		UpSeconds: time.Since(a.started).Seconds(),
 		Pod:       a.cfg.Pod,
 		PodIPs:    a.cfg.PodIPs,
@@ -35,6 +35,14 @@ func (a *Agent) Info() api.Info {
 		info.Routes = append(info.Routes, parseIPv6Routes(r)...)
 	})
 	return info
+}
+
+func features() []api.Feature {
+	f := []api.Feature{api.FeatureRules, api.FeatureListen}
+	if canProbe {
+		f = append(f, api.FeatureProbe)
+	}
+	return f
 }
 
 func (a *Agent) readFile(path string, parse func(io.Reader)) {

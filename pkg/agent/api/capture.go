@@ -46,4 +46,8 @@ type Captured struct {
 	Port   uint16 `json:"port"`   // the app's port
 	Remote string `json:"remote"` // the client's IP:port
 	Local  string `json:"local"`  // the IP:port that the client reached
+	// MSS is the maximum segment size that the client announced, less the TCP
+	// options of each segment, in bytes: what ProbeRequest.Announced looks at.
+	// 0: the agent does not know it.
+	MSS uint16 `json:"mss,omitempty"`
 }

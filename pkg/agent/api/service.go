@@ -25,4 +25,9 @@ const (
 	// port that cannot be listened on, with the reason tunnel.Conflict if it is
 	// in use.
 	ServiceListen = "listen"
+	// ServiceProbe takes a ProbeRequest, dials, and answers with a ProbeReply
+	// as JSON. The agent holds the connection, over which it sends nothing,
+	// until the flow ends or 10 s have passed; then it closes both. An address
+	// that agents do not dial is refused with the reason tunnel.Denied.
+	ServiceProbe = "probe"
 )
