@@ -137,6 +137,7 @@ func TestProbeOfApp(t *testing.T) {
 				t.Errorf("at the end of the probe: %d bytes, %v", n, err)
 			}
 			if how == "time passes" {
+				_ = flow.SetReadDeadline(time.Now().Add(10 * time.Second))
 				if _, err := flow.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 					t.Errorf("the flow ends with %v", err)
 				}
