@@ -53,13 +53,7 @@ func (r *Router) Set(dev string, n Network) error {
 	}
 	r.indices[dev] = link.Attrs().Index
 	if n.Empty() {
-		if err := removeExtra(link, Network{}); err != nil {
-			return err
-		}
-		if err := netlink.LinkSetDown(link); err != nil {
-			return fmt.Errorf("device %s: take down: %w", dev, err)
-		}
-		return nil
+		return takeDown(link)
 	}
 	if err := addAddrs(link, n.Addrs); err != nil {
 		return err
@@ -148,6 +142,19 @@ func addRoutes(link netlink.Link, n Network) error {
 		}
 	}
 	return nil
+}
+
+// takeDown removes all of ours from a device. One that has gone meanwhile, with the
+// last descriptor of it, has taken everything along.
+func takeDown(link netlink.Link) error {
+	err := removeExtra(link, Network{})
+	if err == nil {
+		err = netlink.LinkSetDown(link)
+	}
+	if err == nil || errors.Is(err, unix.ENODEV) {
+		return nil
+	}
+	return fmt.Errorf("device %s: take down: %w", link.Attrs().Name, err)
 }
 
 // removeExtra removes what is not in n.
