@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
+	"github.com/kubectl-tele/kubectl-tele/pkg/poll"
 	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
 )
 
@@ -33,28 +34,24 @@ func check(ctx context.Context, fs *flag.FlagSet, args []string, getenv func(str
 	if err != nil {
 		return fmt.Errorf("%s: %w", api.EnvKey, err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, checkLimit)
+	ctx, cancel := context.WithTimeoutCause(ctx, checkLimit, errors.New("no session has come yet"))
 	defer cancel()
 	t, err := tunnel.Dial(ctx, func(ctx context.Context) (net.Conn, error) { return dialControl(ctx, *port) }, tunnel.Config{Key: key})
 	if err != nil {
 		return err
 	}
 	defer func() { _ = t.Close() }()
-	for *await > 0 {
+	if *await == 0 {
+		return nil
+	}
+	return poll.Until(ctx, checkEvery, func() (bool, error) {
 		info, err := askInfo(ctx, t)
 		if err != nil {
-			return err
+			return false, err
 		}
-		if info.UpSeconds >= await.Seconds() || slices.ContainsFunc(info.Captures, func(c api.CaptureInfo) bool { return c.Holder != nil }) {
-			return nil
-		}
-		select {
-		case <-time.After(checkEvery):
-		case <-ctx.Done():
-			return errors.New("no session has come yet")
-		}
-	}
-	return nil
+		held := slices.ContainsFunc(info.Captures, func(c api.CaptureInfo) bool { return c.Holder != nil })
+		return held || info.UpSeconds >= await.Seconds(), nil
+	})
 }
 
 // askInfo asks the agent at the other end of t for its Info. The end of ctx

@@ -10,6 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kubectl-tele/kubectl-tele/pkg/control"
+	"github.com/kubectl-tele/kubectl-tele/pkg/control/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/memory"
 	"github.com/kubectl-tele/kubectl-tele/pkg/session"
 )
@@ -31,13 +33,13 @@ func newSessionCommand(f *factory) *cobra.Command {
 // is ready or why not; after that it speaks on its socket and in its log.
 func (f *factory) serveSession(ctx context.Context) error {
 	err := f.runSession(ctx, func() {
-		_ = json.NewEncoder(f.Out).Encode(session.Event{End: true})
+		_ = json.NewEncoder(f.Out).Encode(api.Event{End: true})
 		if c, ok := f.Out.(io.Closer); ok {
 			_ = c.Close()
 		}
 	})
 	if err != nil {
-		_ = json.NewEncoder(f.Out).Encode(session.Event{Error: session.NewFailure(err), End: true})
+		_ = json.NewEncoder(f.Out).Encode(api.Event{Error: control.NewFailure(err), End: true})
 	}
 	return err
 }
@@ -53,12 +55,12 @@ func (f *factory) runSession(ctx context.Context, ready func()) (err error) {
 	if err != nil {
 		return err
 	}
-	listener, release, err := session.ListenControl(cfg.Dir)
+	listener, release, err := control.Listen(cfg.Dir)
 	if err != nil {
 		return err
 	}
 	defer release()
-	log, closeLog, err := openLog(session.LogFile(cfg.Dir))
+	log, closeLog, err := openLog(control.LogFile(cfg.Dir))
 	if err != nil {
 		return err
 	}
@@ -72,7 +74,7 @@ func (f *factory) runSession(ctx context.Context, ready func()) (err error) {
 	log.Info("session starts", "context", cfg.Context, "namespace", cfg.Namespace, "server", cfg.Server, "pid", os.Getpid())
 	ready()
 	defer memory.GiveBack()()
-	err = s.Serve(ctx, listener)
+	err = control.Serve(ctx, listener, s, log)
 	log.Info("session ends", "err", err)
 	return err
 }

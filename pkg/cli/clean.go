@@ -8,12 +8,14 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/kubectl-tele/kubectl-tele/pkg/session"
+	"github.com/kubectl-tele/kubectl-tele/pkg/control/api"
+	"github.com/kubectl-tele/kubectl-tele/pkg/intercept"
 )
 
 type cleanOptions struct {
-	f    *factory
-	spec session.CleanSpec
+	f         *factory
+	workloads []string
+	spec      api.CleanSpec
 }
 
 func newCleanCommand(f *factory) *cobra.Command {
@@ -33,12 +35,7 @@ skipped, unless --force is given. What colleagues changed meanwhile stays.`,
 
   # One workload, even if somebody intercepts it now
   kubectl tele clean back --force`,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := o.complete(args); err != nil {
-				return err
-			}
-			return o.run(cmd.Context())
-		},
+		RunE:              runE(o),
 		ValidArgsFunction: f.completeWorkloads,
 	}
 	cmd.Flags().Bool("all", true, "everything in the namespace (what happens without a WORKLOAD)")
@@ -48,12 +45,17 @@ skipped, unless --force is given. What colleagues changed meanwhile stays.`,
 	return cmd
 }
 
-func (o *cleanOptions) complete(args []string) error {
-	switch {
-	case len(args) > 1:
-		return usageError(fmt.Errorf("one workload at most, not %d", len(args)))
-	case len(args) == 1:
+func (o *cleanOptions) complete(_ *cobra.Command, args []string) error {
+	o.workloads = args
+	if len(args) > 0 {
 		o.spec.Workload = args[0]
+	}
+	return nil
+}
+
+func (o *cleanOptions) validate() error {
+	if len(o.workloads) > 1 {
+		return usageError(fmt.Errorf("one workload at most, not %d", len(o.workloads)))
 	}
 	if o.spec.Timeout <= 0 {
 		return usageError(errors.New("--timeout must be more than 0"))
@@ -68,21 +70,12 @@ func (o *cleanOptions) run(ctx context.Context) error {
 	}
 	progress := newPrinter(o.f.ErrOut, false)
 	defer progress.close()
-	n, err := c.Clean(ctx, o.spec, progress.event)
+	n, err := intercept.Clean(ctx, c, o.spec, progress.event)
 	if err != nil {
 		return err
 	}
 	if n == 0 {
-		progress.event(session.Event{Text: "nothing of tele's is left in namespace " + c.Namespace(), Done: true})
+		progress.event(api.Event{Text: "nothing of tele's is left in namespace " + c.Namespace(), Done: true})
 	}
 	return nil
-}
-
-// cluster gives the operations that need no session.
-func (f *factory) cluster() (*session.Cluster, error) {
-	p, err := f.place()
-	if err != nil {
-		return nil, err
-	}
-	return session.NewCluster(p.rest, p.Namespace)
 }

@@ -2,16 +2,18 @@ package cli
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/workload"
 )
 
 // completionLimit bounds asking the cluster for candidates: a shell waits.
 const completionLimit = 3 * time.Second
 
-// completeWorkloads offers the Deployments of the namespace.
+// completeWorkloads offers the workloads of the namespace.
 func (f *factory) completeWorkloads(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveDefault
@@ -26,13 +28,13 @@ func (f *factory) completeWorkloads(cmd *cobra.Command, args []string, _ string)
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), completionLimit)
 	defer cancel()
-	list, err := client.AppsV1().Deployments(p.Namespace).List(ctx, metav1.ListOptions{})
+	all, err := workload.AllKinds().List(ctx, client, p.Namespace)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}
-	names := make([]string, len(list.Items))
-	for i := range list.Items {
-		names[i] = list.Items[i].Name
+	names := make([]string, len(all))
+	for i, w := range all {
+		names[i] = w.Name
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
@@ -50,7 +52,13 @@ func (f *factory) completeIntercepts(cmd *cobra.Command, args []string, _ string
 	}
 	var names []string
 	for _, i := range status.Intercepts {
-		names = append(names, i.Workload)
+		names = append(names, nameOf(i.Workload))
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// nameOf returns NAME of KIND/NAME.
+func nameOf(ref string) string {
+	_, name, _ := strings.Cut(ref, "/")
+	return name
 }

@@ -11,7 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/kubectl-tele/kubectl-tele/pkg/session"
+	"github.com/kubectl-tele/kubectl-tele/pkg/control"
+	"github.com/kubectl-tele/kubectl-tele/pkg/control/api"
 )
 
 type connectOptions struct {
@@ -21,6 +22,8 @@ type connectOptions struct {
 	foreground bool
 	quiet      bool
 	output     output
+
+	sessionArgs []string
 }
 
 func newConnectCommand(f *factory) *cobra.Command {
@@ -45,12 +48,7 @@ network device alone, and asked for through sudo.`,
   # Stay in the foreground until Ctrl-C, for CI and service managers
   kubectl tele connect --foreground`,
 		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := o.validate(); err != nil {
-				return err
-			}
-			return o.run(cmd.Context(), cmd)
-		},
+		RunE: runE(o),
 	}
 	addImageFlag(cmd, &o.image)
 	cmd.Flags().DurationVar(&o.timeout, "timeout", time.Minute, "how long the cluster may take to start the agent")
@@ -60,6 +58,11 @@ network device alone, and asked for through sudo.`,
 	return cmd
 }
 
+func (o *connectOptions) complete(cmd *cobra.Command, _ []string) error {
+	o.sessionArgs = o.f.configArgs(cmd)
+	return nil
+}
+
 func (o *connectOptions) validate() error {
 	if o.timeout <= 0 {
 		return usageError(fmt.Errorf("--timeout must be more than 0, not %s", o.timeout))
@@ -67,18 +70,18 @@ func (o *connectOptions) validate() error {
 	return o.output.validate()
 }
 
-func (o *connectOptions) run(ctx context.Context, cmd *cobra.Command) error {
+func (o *connectOptions) run(ctx context.Context) error {
 	p, err := o.f.place()
 	if err != nil {
 		return err
 	}
-	if err := checkAlone(ctx, p.ID()); err != nil {
+	if err := checkOnlyNetwork(ctx, p.ID()); err != nil {
 		return err
 	}
 	if o.foreground {
-		return o.runForeground(ctx, cmd)
+		return o.runForeground(ctx)
 	}
-	client, err := o.f.ensureSession(ctx, cmd)
+	client, err := o.f.ensureSession(ctx, o.sessionArgs)
 	if err != nil {
 		return err
 	}
@@ -87,12 +90,12 @@ func (o *connectOptions) run(ctx context.Context, cmd *cobra.Command) error {
 
 // runForeground serves the session in this process while it connects through
 // its own socket.
-func (o *connectOptions) runForeground(ctx context.Context, _ *cobra.Command) error {
+func (o *connectOptions) runForeground(ctx context.Context) error {
 	p, err := o.f.place()
 	if err != nil {
 		return err
 	}
-	dir, err := session.Dir(p.ID())
+	dir, err := control.Dir(p.ID())
 	if err != nil {
 		return err
 	}
@@ -106,7 +109,7 @@ func (o *connectOptions) runForeground(ctx context.Context, _ *cobra.Command) er
 	case err := <-ended:
 		return err
 	}
-	if err := o.connect(ctx, session.NewClient(dir)); err != nil {
+	if err := o.connect(ctx, control.NewClient(dir)); err != nil {
 		stop()
 		return errors.Join(err, <-ended)
 	}
@@ -117,7 +120,7 @@ func (o *connectOptions) runForeground(ctx context.Context, _ *cobra.Command) er
 // the helper.
 const helperGrace = time.Second
 
-func (o *connectOptions) connect(ctx context.Context, client *session.Client) error {
+func (o *connectOptions) connect(ctx context.Context, client *control.Client) error {
 	p, err := o.f.place()
 	if err != nil {
 		return err
@@ -125,13 +128,13 @@ func (o *connectOptions) connect(ctx context.Context, client *session.Client) er
 	progress := newPrinter(o.f.ErrOut, o.quiet)
 	defer progress.close()
 	// Before anything asks for a name: names may lead to a session that is gone.
-	if err := cleanUpLeft(ctx, progress); err != nil {
+	if err := cleanUpMachine(ctx, progress); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var giveUp *time.Timer
-	last, err := client.Connect(ctx, session.ConnectSpec{AgentImage: agentImage(o.image), Timeout: o.timeout}, func(e session.Event) {
+	last, err := client.Connect(ctx, api.ConnectSpec{AgentImage: agentImage(o.image), Timeout: o.timeout}, func(e api.Event) {
 		if e.HelperSocket == "" {
 			progress.event(e)
 			return
@@ -161,7 +164,7 @@ func (o *connectOptions) connect(ctx context.Context, client *session.Client) er
 	})
 }
 
-func printConnected(w io.Writer, st *session.Status) {
+func printConnected(w io.Writer, st *api.Status) {
 	n := st.Network
 	_, _ = fmt.Fprintf(w, "Connected to context %s (%s), namespace %s\n", st.Context, st.Server, st.Namespace)
 	_, _ = fmt.Fprintf(w, "  names     NAME, NAME.NAMESPACE, *.%s\n", n.Domain)

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -18,7 +17,10 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
-	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
+	agent "github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
+	"github.com/kubectl-tele/kubectl-tele/pkg/cluster"
+	"github.com/kubectl-tele/kubectl-tele/pkg/control"
+	"github.com/kubectl-tele/kubectl-tele/pkg/control/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/hint"
 	"github.com/kubectl-tele/kubectl-tele/pkg/session"
 	"github.com/kubectl-tele/kubectl-tele/pkg/version"
@@ -36,7 +38,7 @@ func newFactory(config *genericclioptions.ConfigFlags, streams genericiooptions.
 
 // place is the cluster, namespace and user that the flags select.
 type place struct {
-	session.Identity
+	api.Identity
 	rest *rest.Config
 }
 
@@ -61,7 +63,7 @@ func (f *factory) place() (*place, error) {
 	if restConfig.Host == noServer && deref(f.config.APIServer) == "" && clientcmdapi.IsConfigEmpty(&raw) {
 		return nil, kubeconfigError(clientcmd.ErrEmptyConfig)
 	}
-	id := session.Identity{Context: raw.CurrentContext, Namespace: namespace, Server: restConfig.Host}
+	id := api.Identity{Context: raw.CurrentContext, Namespace: namespace, Server: restConfig.Host}
 	if c := deref(f.config.Context); c != "" {
 		id.Context = c
 	}
@@ -88,7 +90,7 @@ func kubeconfigError(err error) error {
 
 // sessionConfig is the configuration of the session for this place.
 func (p *place) sessionConfig() (session.Config, error) {
-	dir, err := session.Dir(p.ID())
+	dir, err := control.Dir(p.ID())
 	if err != nil {
 		return session.Config{}, err
 	}
@@ -105,7 +107,7 @@ func (p *place) sessionConfig() (session.Config, error) {
 	}
 	return session.Config{
 		Identity: p.Identity, REST: p.rest, Dir: dir,
-		Owner: api.Owner{User: name, Host: host, Since: time.Now().UTC().Truncate(time.Second)},
+		Owner: agent.Owner{User: name, Host: host, Since: time.Now().UTC().Truncate(time.Second)},
 	}, nil
 }
 
@@ -116,84 +118,6 @@ func (f *factory) configArgs(cmd *cobra.Command) []string {
 		args = append(args, "--"+flag.Name+"="+flagValue(flag))
 	}
 	return args
-}
-
-// client returns a client for the running session that the flags mean: that of
-// this place, else the only one there is.
-func (f *factory) client(ctx context.Context) (*session.Client, session.Status, error) {
-	if p, err := f.place(); err == nil {
-		dir, err := session.Dir(p.ID())
-		if err != nil {
-			return nil, session.Status{}, err
-		}
-		c := session.NewClient(dir)
-		status, err := askSession(ctx, c, p.ID())
-		if err == nil || !errors.Is(err, session.ErrNotRunning) {
-			return c, status, err
-		}
-	}
-	running, err := runningSessions(ctx)
-	switch {
-	case err != nil:
-		return nil, session.Status{}, err
-	case len(running) == 1 && !f.chosen():
-		return running[0].client, running[0].status, running[0].silent
-	case len(running) == 0:
-		return nil, session.Status{}, hint.With(session.ErrNotRunning, "kubectl tele connect", "kubectl tele intercept")
-	}
-	return nil, session.Status{}, hint.With(fmt.Errorf("none of the %d running sessions is for this context and namespace", len(running)),
-		"kubectl tele status lists them", "choose with --context and --namespace")
-}
-
-// chosen says whether the user named a context or namespace.
-func (f *factory) chosen() bool {
-	return deref(f.config.Context) != "" || deref(f.config.Namespace) != "" || deref(f.config.KubeConfig) != ""
-}
-
-// running is a session whose process is there.
-type running struct {
-	client *session.Client
-	status session.Status // the ID alone if it is silent
-	silent error          // why it does not answer; nil if it does
-}
-
-// statusLimit bounds asking one session; a frozen one must not hold up others.
-const statusLimit = 3 * time.Second
-
-// askSession asks a session for its status. One that is there and silent is an
-// error of its own.
-func askSession(ctx context.Context, c *session.Client, id string) (session.Status, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, statusLimit, fmt.Errorf("it does not answer within %s", statusLimit))
-	defer cancel()
-	status, err := c.Status(ctx)
-	if err != nil && !errors.Is(err, session.ErrNotRunning) {
-		err = hint.With(fmt.Errorf("ask session %s: %w", id, err), "kubectl tele quit --force ends it")
-	}
-	return status, err
-}
-
-func runningSessions(ctx context.Context) ([]running, error) {
-	ids, err := session.IDs()
-	if err != nil {
-		return nil, err
-	}
-	var out []running
-	for _, id := range ids {
-		dir, err := session.Dir(id)
-		if err != nil {
-			return nil, err
-		}
-		c := session.NewClient(dir)
-		status, err := askSession(ctx, c, id)
-		switch {
-		case errors.Is(err, session.ErrNotRunning):
-		case err != nil:
-			out = append(out, running{client: c, status: session.Status{ID: id}, silent: err})
-		default:
-			out = append(out, running{client: c, status: status})
-		}
-	}
-	return out, nil
 }
 
 // agentImage is the agent's image: flag, environment, this build's own.
@@ -214,11 +138,20 @@ func deref(s *string) string {
 	return *s
 }
 
-// client returns a client for the cluster of this place.
+// client returns a client of the API server of this place.
 func (p *place) client() (kubernetes.Interface, error) {
 	client, err := kubernetes.NewForConfig(p.rest)
 	if err != nil {
 		return nil, fmt.Errorf("make a client for %s: %w", p.Server, err)
 	}
 	return client, nil
+}
+
+// cluster returns what needs the cluster alone and no session.
+func (f *factory) cluster() (*cluster.Cluster, error) {
+	p, err := f.place()
+	if err != nil {
+		return nil, err
+	}
+	return cluster.New(cluster.Config{REST: p.rest, Namespace: p.Namespace})
 }

@@ -10,7 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/kubectl-tele/kubectl-tele/pkg/session"
+	"github.com/kubectl-tele/kubectl-tele/pkg/control"
+	"github.com/kubectl-tele/kubectl-tele/pkg/control/api"
+	"github.com/kubectl-tele/kubectl-tele/pkg/tun/helper"
 )
 
 // helperCommand is the hidden command that is the privileged helper. It runs
@@ -38,7 +40,7 @@ func newHelperCommand(f *factory) *cobra.Command {
 			// Who starts this reads what went wrong from stdout: stderr is
 			// sudo's, to ask for a password.
 			if err := o.start(cmd.Context()); err != nil {
-				_ = json.NewEncoder(f.Out).Encode(session.Event{Error: session.NewFailure(err), End: true})
+				_ = json.NewEncoder(f.Out).Encode(api.Event{Error: control.NewFailure(err), End: true})
 				return &exitError{code: 1}
 			}
 			return nil
@@ -56,7 +58,7 @@ func (o *helperOptions) start(ctx context.Context) error {
 		return err
 	}
 	if o.cleanUp {
-		return session.CleanUpHelper(ctx, o.uid)
+		return helper.CleanUp(ctx, o.uid)
 	}
 	return spawn(ctx, []string{helperCommand, "--detached", "--socket=" + o.socket, "--uid=" + strconv.Itoa(o.uid)})
 }
@@ -81,10 +83,10 @@ func (o *helperOptions) serve(ctx context.Context) error {
 	if err := o.validate(); err != nil {
 		return err
 	}
-	say := func(e session.Event) { _ = json.NewEncoder(o.f.Out).Encode(e) }
-	err := session.ServeHelper(ctx, o.socket, o.uid, func() { say(session.Event{End: true}) })
+	say := func(e api.Event) { _ = json.NewEncoder(o.f.Out).Encode(e) }
+	err := helper.Run(ctx, o.socket, o.uid, func() { say(api.Event{End: true}) })
 	if err != nil {
-		say(session.Event{Error: session.NewFailure(err), End: true})
+		say(api.Event{Error: control.NewFailure(err), End: true})
 	}
 	return err
 }

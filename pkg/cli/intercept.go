@@ -16,9 +16,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kubectl-tele/kubectl-tele/pkg/control"
+	"github.com/kubectl-tele/kubectl-tele/pkg/control/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/hint"
-	intercepts "github.com/kubectl-tele/kubectl-tele/pkg/intercept"
-	"github.com/kubectl-tele/kubectl-tele/pkg/session"
 )
 
 type interceptOptions struct {
@@ -32,8 +32,9 @@ type interceptOptions struct {
 	quiet        bool
 	output       output
 
-	command []string
-	spec    session.InterceptSpec
+	command     []string
+	spec        api.InterceptSpec
+	sessionArgs []string
 }
 
 func newInterceptCommand(f *factory) *cobra.Command {
@@ -63,15 +64,7 @@ container; the intercept ends with it, and its exit code is this command's.`,
 
   # Run the handler too, with the container's environment
   kubectl tele intercept back --port 8080 -- go run ./cmd/back`,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := o.complete(cmd, args); err != nil {
-				return err
-			}
-			if err := o.validate(); err != nil {
-				return err
-			}
-			return o.run(cmd.Context(), cmd)
-		},
+		RunE:              runE(o),
 		ValidArgsFunction: f.completeWorkloads,
 	}
 	cmd.Flags().StringVarP(&o.port, "port", "p", "", "`[LOCAL][:PORT]`: port of the handler on localhost, and the port to take, a Service's or container's name or number (default: the only one)")
@@ -86,6 +79,7 @@ container; the intercept ends with it, and its exit code is this command's.`,
 }
 
 func (o *interceptOptions) complete(cmd *cobra.Command, args []string) error {
+	o.sessionArgs = o.f.configArgs(cmd)
 	if dash := cmd.ArgsLenAtDash(); dash >= 0 {
 		o.command, args = args[dash:], args[:dash]
 		if len(o.command) == 0 {
@@ -104,8 +98,8 @@ func (o *interceptOptions) complete(cmd *cobra.Command, args []string) error {
 	if handler == "" && local != "" {
 		handler = net.JoinHostPort("localhost", local)
 	}
-	o.spec = session.InterceptSpec{
-		Workload: args[0], Port: port, Service: o.service, Handler: intercepts.Handler(handler),
+	o.spec = api.InterceptSpec{
+		Workload: args[0], Port: port, Service: o.service, Handler: handler,
 		Lazy: len(o.command) > 0, Hold: len(o.command) > 0, WithEnv: len(o.command) > 0,
 		AgentImage: agentImage(o.image), AllowRestart: o.allowRestart, Timeout: o.timeout,
 	}
@@ -149,8 +143,8 @@ func (o *interceptOptions) validate() error {
 	return o.output.validate()
 }
 
-func (o *interceptOptions) run(ctx context.Context, cmd *cobra.Command) error {
-	client, err := o.f.ensureSession(ctx, cmd)
+func (o *interceptOptions) run(ctx context.Context) error {
+	client, err := o.f.ensureSession(ctx, o.sessionArgs)
 	if err != nil {
 		return err
 	}
@@ -167,14 +161,14 @@ func (o *interceptOptions) run(ctx context.Context, cmd *cobra.Command) error {
 	return o.print(last.Intercept)
 }
 
-func (o *interceptOptions) print(st *session.InterceptStatus) error {
+func (o *interceptOptions) print(st *api.InterceptStatus) error {
 	if st == nil {
 		return errors.New("the session did not say what it intercepts")
 	}
 	return o.output.print(o.f.Out, st, func(w io.Writer) {
 		if !o.quiet {
-			_, _ = fmt.Fprintf(w, "Intercepting deployment/%s port %d on %d pods: traffic goes to %s\n", st.Workload, st.Port, len(st.Agents), st.Handler)
-			_, _ = fmt.Fprintf(w, "  give it back: kubectl tele leave %s\n", st.Workload)
+			_, _ = fmt.Fprintf(w, "Intercepting %s port %d on %d pods: traffic goes to %s\n", st.Workload, st.Port, len(st.Agents), st.Handler)
+			_, _ = fmt.Fprintf(w, "  give it back: kubectl tele leave %s\n", nameOf(st.Workload))
 		}
 	})
 }
@@ -184,13 +178,13 @@ func (o *interceptOptions) print(st *session.InterceptStatus) error {
 const handlerGrace = 10 * time.Second
 
 // runCommand intercepts for as long as the command runs.
-func (o *interceptOptions) runCommand(ctx context.Context, client *session.Client, progress *printer) error {
+func (o *interceptOptions) runCommand(ctx context.Context, client *control.Client, progress *printer) error {
 	holdCtx, release := context.WithCancel(context.WithoutCancel(ctx))
 	defer release()
-	started := make(chan session.Event, 1)
+	started := make(chan api.Event, 1)
 	held := make(chan error, 1)
 	go func() {
-		_, err := client.Intercept(holdCtx, o.spec, func(e session.Event) {
+		_, err := client.Intercept(holdCtx, o.spec, func(e api.Event) {
 			if e.Intercept != nil {
 				started <- e
 				return
@@ -199,7 +193,7 @@ func (o *interceptOptions) runCommand(ctx context.Context, client *session.Clien
 		})
 		held <- err
 	}()
-	var active session.Event
+	var active api.Event
 	select {
 	case active = <-started:
 	case err := <-held:
@@ -223,17 +217,17 @@ func (o *interceptOptions) runCommand(ctx context.Context, client *session.Clien
 		select {
 		case err := <-held:
 			gone = true
-			text := fmt.Sprintf("the intercept of deployment/%s has been ended from elsewhere, and so is its handler", active.Intercept.Workload)
+			text := fmt.Sprintf("the intercept of %s has been ended from elsewhere, and so is its handler", active.Intercept.Workload)
 			if err != nil {
 				text += ": " + err.Error()
 			}
-			progress.event(session.Event{Text: text, Warning: true})
+			progress.event(api.Event{Text: text, Warning: true})
 			stop()
 		case <-ended:
 		}
 	})
 	cmd := exec.CommandContext(runCtx, o.command[0], o.command[1:]...)
-	cmd.Env = append(append(os.Environ(), active.Env...), "TELE_INTERCEPT_ID="+active.Intercept.ID, "TELE_WORKLOAD="+active.Intercept.Workload)
+	cmd.Env = append(append(os.Environ(), active.Env...), "TELE_INTERCEPT_ID="+active.Intercept.ID, "TELE_WORKLOAD="+nameOf(active.Intercept.Workload))
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = o.f.In, o.f.Out, o.f.ErrOut
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = handlerGrace
@@ -246,7 +240,7 @@ func (o *interceptOptions) runCommand(ctx context.Context, client *session.Clien
 		}
 		return handlerResult(o.command[0], runErr)
 	}
-	if err := client.Leave(context.WithoutCancel(ctx), session.LeaveSpec{Workload: active.Intercept.ID}, progress.event); err != nil {
+	if err := client.Leave(context.WithoutCancel(ctx), api.LeaveSpec{Workload: active.Intercept.ID}, progress.event); err != nil {
 		return errors.Join(err, runErr)
 	}
 	if runErr == nil {

@@ -7,12 +7,13 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/kubectl-tele/kubectl-tele/pkg/session"
+	"github.com/kubectl-tele/kubectl-tele/pkg/control/api"
 )
 
 type leaveOptions struct {
-	f    *factory
-	spec session.LeaveSpec
+	f         *factory
+	workloads []string
+	spec      api.LeaveSpec
 }
 
 func newLeaveCommand(f *factory) *cobra.Command {
@@ -29,27 +30,27 @@ changed meanwhile stays.`,
 
   # End all intercepts of this session
   kubectl tele leave --all`,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := o.complete(args); err != nil {
-				return err
-			}
-			return o.run(cmd.Context())
-		},
+		RunE:              runE(o),
 		ValidArgsFunction: f.completeIntercepts,
 	}
 	cmd.Flags().BoolVar(&o.spec.All, "all", false, "end all intercepts of this session")
 	return cmd
 }
 
-func (o *leaveOptions) complete(args []string) error {
-	if o.spec.All && len(args) > 0 {
+func (o *leaveOptions) complete(_ *cobra.Command, args []string) error {
+	o.workloads = args
+	if len(args) > 0 {
+		o.spec.Workload = args[0]
+	}
+	return nil
+}
+
+func (o *leaveOptions) validate() error {
+	if o.spec.All && len(o.workloads) > 0 {
 		return usageError(errors.New("--all and a workload exclude each other"))
 	}
-	if !o.spec.All && len(args) != 1 {
-		return usageError(fmt.Errorf("one workload is needed, not %d", len(args)), "kubectl tele leave WORKLOAD", "kubectl tele leave --all")
-	}
-	if len(args) == 1 {
-		o.spec.Workload = args[0]
+	if !o.spec.All && len(o.workloads) != 1 {
+		return usageError(fmt.Errorf("one workload is needed, not %d", len(o.workloads)), "kubectl tele leave WORKLOAD", "kubectl tele leave --all")
 	}
 	return nil
 }

@@ -10,13 +10,15 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/util/duration"
 
-	"github.com/kubectl-tele/kubectl-tele/pkg/session"
+	"github.com/kubectl-tele/kubectl-tele/pkg/control/api"
+	"github.com/kubectl-tele/kubectl-tele/pkg/intercept"
 )
 
 // clusterLimit bounds commands that only ask the cluster a few things.
 const clusterLimit = 9 * time.Second
 
 type listOptions struct {
+	flagsOnly
 	f      *factory
 	output output
 }
@@ -36,16 +38,13 @@ clean puts back what it left.`,
   # With each port and its intercept's owner, for a script
   kubectl tele list -o json`,
 		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := o.output.validate(); err != nil {
-				return err
-			}
-			return o.run(cmd.Context())
-		},
+		RunE: runE(o),
 	}
 	o.output.addFlag(cmd, "wide", "name")
 	return cmd
 }
+
+func (o *listOptions) validate() error { return o.output.validate() }
 
 func (o *listOptions) run(ctx context.Context) error {
 	c, err := o.f.cluster()
@@ -54,14 +53,14 @@ func (o *listOptions) run(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, clusterLimit, fmt.Errorf("the cluster did not answer within %s", clusterLimit))
 	defer cancel()
-	workloads, err := c.List(ctx)
+	workloads, err := intercept.List(ctx, c)
 	if err != nil {
 		return err
 	}
 	return o.output.print(o.f.Out, map[string]any{"workloads": workloads}, func(w io.Writer) {
 		if o.output.format == "name" {
 			for _, l := range workloads {
-				_, _ = fmt.Fprintln(w, "deployment.apps/"+l.Name)
+				_, _ = fmt.Fprintln(w, l.Kind+"."+l.Group+"/"+l.Name)
 			}
 			return
 		}
@@ -73,7 +72,7 @@ func (o *listOptions) run(ctx context.Context) error {
 	})
 }
 
-func (o *listOptions) table(w io.Writer, workloads []session.Workload) {
+func (o *listOptions) table(w io.Writer, workloads []api.Workload) {
 	wide := o.output.format == "wide"
 	header := "WORKLOAD\tREPLICAS\tSTATE\tBY\tSINCE"
 	if wide {

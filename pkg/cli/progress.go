@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/term"
 
-	"github.com/kubectl-tele/kubectl-tele/pkg/session"
+	"github.com/kubectl-tele/kubectl-tele/pkg/control/api"
 )
 
 // printer shows progress on stderr: on a terminal, one line that changes with
@@ -40,7 +40,7 @@ func newPrinter(w io.Writer, quiet bool) *printer {
 	return p
 }
 
-func (p *printer) event(e session.Event) {
+func (p *printer) event(e api.Event) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if e.Text == "" || (p.quiet && !e.Warning) {

@@ -4,15 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/spf13/cobra"
 
+	"github.com/kubectl-tele/kubectl-tele/pkg/control"
+	"github.com/kubectl-tele/kubectl-tele/pkg/control/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/hint"
-	"github.com/kubectl-tele/kubectl-tele/pkg/session"
 )
 
 type quitOptions struct {
+	flagsOnly
 	f          *factory
 	all, force bool
 }
@@ -34,7 +35,7 @@ its intercepts are left, and this laptop's network and DNS are as before.`,
   # End one that does not answer any more
   kubectl tele quit --force`,
 		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context()) },
+		RunE: runE(o),
 	}
 	cmd.Flags().BoolVar(&o.all, "all", false, "end every session of this user")
 	cmd.Flags().BoolVar(&o.force, "force", false, "kill a session that does not answer; kubectl tele clean then puts the cluster back")
@@ -52,7 +53,7 @@ func (o *quitOptions) run(ctx context.Context) error {
 	} else {
 		client, status, err := o.f.client(ctx)
 		switch {
-		case errors.Is(err, session.ErrNotRunning):
+		case errors.Is(err, control.ErrNotRunning):
 			_, _ = fmt.Fprintln(o.f.ErrOut, "No session is running.")
 		case client == nil:
 			return err
@@ -73,9 +74,9 @@ func (o *quitOptions) run(ctx context.Context) error {
 				"kubectl tele clean puts back what is left in the cluster"))
 			continue
 		}
-		progress.event(session.Event{Text: fmt.Sprintf("session of context %s, namespace %s ended", t.status.Context, t.status.Namespace), Done: true})
+		progress.event(api.Event{Text: fmt.Sprintf("session of context %s, namespace %s ended", t.status.Context, t.status.Namespace), Done: true})
 	}
-	errs = append(errs, cleanUpLeft(ctx, progress))
+	errs = append(errs, cleanUpMachine(ctx, progress))
 	return errors.Join(errs...)
 }
 
@@ -84,50 +85,11 @@ func (o *quitOptions) end(ctx context.Context, t running, progress *printer) err
 	if !o.force {
 		return t.silent
 	}
-	if err := t.client.Kill(ctx); err != nil && !errors.Is(err, session.ErrNotRunning) {
+	if err := t.client.Kill(ctx); err != nil && !errors.Is(err, control.ErrNotRunning) {
 		return fmt.Errorf("kill session: %w", err)
 	}
 	// Its helper notices, and puts this machine back.
 	waitHelper(ctx)
-	progress.event(session.Event{Text: "the session was killed; kubectl tele clean puts back what it left in the cluster", Warning: true})
+	progress.event(api.Event{Text: "the session was killed; kubectl tele clean puts back what it left in the cluster", Warning: true})
 	return nil
-}
-
-type logsOptions struct {
-	f *factory
-}
-
-func newLogsCommand(f *factory) *cobra.Command {
-	o := &logsOptions{f: f}
-	return &cobra.Command{
-		Use:     "logs",
-		GroupID: groupOther,
-		Short:   "Print the log of the session",
-		Long:    "Print the log of the session of this context and namespace, running or not.",
-		Example: `  # What the session did
-  kubectl tele logs`,
-		Args: noArgs,
-		RunE: func(*cobra.Command, []string) error { return o.run() },
-	}
-}
-
-func (o *logsOptions) run() error {
-	p, err := o.f.place()
-	if err != nil {
-		return err
-	}
-	dir, err := session.Dir(p.ID())
-	if err != nil {
-		return err
-	}
-	log, err := os.ReadFile(session.LogFile(dir))
-	if errors.Is(err, os.ErrNotExist) {
-		return hint.With(fmt.Errorf("there has been no session for context %s, namespace %s", p.Context, p.Namespace),
-			"choose with --context and --namespace")
-	}
-	if err != nil {
-		return fmt.Errorf("read the session's log: %w", err)
-	}
-	_, err = o.f.Out.Write(log)
-	return err
 }

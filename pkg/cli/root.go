@@ -1,7 +1,8 @@
-// Package cli maps commands and flags to calls of pkg/session: one file a
-// command, each with Options, Complete, Validate and Run. It owns what a person
-// sees (help, progress, tables, errors with hints, exit codes) and the starting
-// of processes: the background session and the privileged helper.
+// Package cli maps commands and flags to calls of libraries, one file a command:
+// to the background session by its socket (pkg/control), and to the cluster where
+// a command needs no session. It owns what a person sees (help, progress, tables,
+// errors with hints, exit codes) and the starting of processes: the background
+// session and the privileged helper.
 package cli
 
 import (

@@ -12,40 +12,42 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/spf13/cobra"
-
+	"github.com/kubectl-tele/kubectl-tele/pkg/control"
+	"github.com/kubectl-tele/kubectl-tele/pkg/control/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/hint"
-	"github.com/kubectl-tele/kubectl-tele/pkg/session"
 )
 
 // spawnLimit bounds the start of the background session up to its socket.
 const spawnLimit = 15 * time.Second
 
-// ensureSession returns a client for this place's session, started in the
-// background if none runs.
-func (f *factory) ensureSession(ctx context.Context, cmd *cobra.Command) (*session.Client, error) {
+// ensureSession returns a client for the session that the flags select. If none
+// is running, it is started in the background; args repeat the flags for it.
+func (f *factory) ensureSession(ctx context.Context, args []string) (*control.Client, error) {
 	p, err := f.place()
 	if err != nil {
 		return nil, err
 	}
-	dir, err := session.Dir(p.ID())
+	dir, err := control.Dir(p.ID())
 	if err != nil {
 		return nil, err
 	}
-	c := session.NewClient(dir)
+	c := control.NewClient(dir)
 	stay := func() error {
 		ctx, cancel := context.WithTimeoutCause(ctx, statusLimit, fmt.Errorf("the running session does not answer within %s", statusLimit))
 		defer cancel()
 		return c.Stay(ctx)
 	}
 	err = stay()
+	var version *control.VersionError
 	switch {
 	case err == nil:
 		return c, nil
-	case !errors.Is(err, session.ErrNotRunning):
+	case errors.As(err, &version):
+		return nil, err
+	case !errors.Is(err, control.ErrNotRunning):
 		return nil, hint.With(err, "end it: kubectl tele quit --force")
 	}
-	err = spawn(ctx, append([]string{sessionCommand}, f.configArgs(cmd)...))
+	err = spawn(ctx, append([]string{sessionCommand}, args...))
 	// Another command may have been a moment faster: its session is as good.
 	if err != nil && stay() != nil {
 		return nil, fmt.Errorf("start the background session: %w", err)
@@ -70,7 +72,7 @@ func spawn(ctx context.Context, args []string) error {
 		return err
 	}
 	type said struct {
-		event session.Event
+		event api.Event
 		err   error
 	}
 	first := make(chan said, 1)
@@ -138,7 +140,7 @@ func asRoot(ctx context.Context, args ...string) error {
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, &out, os.Stderr
 	if err := cmd.Run(); err != nil {
-		var said session.Event
+		var said api.Event
 		if json.Unmarshal(out.Bytes(), &said) == nil && said.Error != nil {
 			err = said.Error
 		}

@@ -9,10 +9,11 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/util/duration"
 
-	"github.com/kubectl-tele/kubectl-tele/pkg/session"
+	"github.com/kubectl-tele/kubectl-tele/pkg/control/api"
 )
 
 type statusOptions struct {
+	flagsOnly
 	f      *factory
 	output output
 }
@@ -33,23 +34,20 @@ func newStatusCommand(f *factory) *cobra.Command {
   # For a script
   kubectl tele status -o json`,
 		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := o.output.validate(); err != nil {
-				return err
-			}
-			return o.run(cmd.Context())
-		},
+		RunE: runE(o),
 	}
 	o.output.addFlag(cmd, "wide", "name")
 	return cmd
 }
+
+func (o *statusOptions) validate() error { return o.output.validate() }
 
 func (o *statusOptions) run(ctx context.Context) error {
 	found, err := runningSessions(ctx)
 	if err != nil {
 		return err
 	}
-	all := make([]session.Status, 0, len(found))
+	all := make([]api.Status, 0, len(found))
 	for _, r := range found {
 		if r.silent != nil {
 			_, _ = fmt.Fprintf(o.f.ErrOut, "warning: %v: kubectl tele quit --force ends it\n", r.silent)
@@ -57,11 +55,11 @@ func (o *statusOptions) run(ctx context.Context) error {
 		}
 		all = append(all, r.status)
 	}
-	left, err := helperLeft(ctx)
+	killed, err := helperKilled(ctx)
 	if err != nil {
 		return err
 	}
-	if left {
+	if killed {
 		_, _ = fmt.Fprintln(o.f.ErrOut, "warning: the privileged helper is gone and has not put this machine's DNS back: kubectl tele quit does")
 	}
 	return o.output.print(o.f.Out, map[string]any{"sessions": all}, func(w io.Writer) {
@@ -81,7 +79,7 @@ func (o *statusOptions) run(ctx context.Context) error {
 }
 
 // printStatus is for people; wide tells more of the agents.
-func printStatus(w io.Writer, st session.Status, wide bool) {
+func printStatus(w io.Writer, st api.Status, wide bool) {
 	_, _ = fmt.Fprintf(w, "Session %s: context %s (%s), namespace %s, user %s, up %s\n",
 		st.ID, st.Context, st.Server, st.Namespace, st.User, duration.HumanDuration(time.Since(st.Since)))
 	if n := st.Network; n != nil {
@@ -96,7 +94,7 @@ func printStatus(w io.Writer, st session.Status, wide bool) {
 		_, _ = fmt.Fprintln(w, "  network   not connected (kubectl tele connect)")
 	}
 	for _, i := range st.Intercepts {
-		_, _ = fmt.Fprintf(w, "  intercept deployment/%s port %d -> %s: %s\n", i.Workload, i.Port, i.Handler, i.State)
+		_, _ = fmt.Fprintf(w, "  intercept %s port %d -> %s: %s\n", i.Workload, i.Port, i.Handler, i.State)
 		if i.HandlerError != "" {
 			_, _ = fmt.Fprintf(w, "    handler not reached, the app answers: %s\n", i.HandlerError)
 		}
@@ -109,7 +107,7 @@ func printStatus(w io.Writer, st session.Status, wide bool) {
 	}
 }
 
-func printAgent(w io.Writer, a session.AgentStatus, wide bool) {
+func printAgent(w io.Writer, a api.AgentStatus, wide bool) {
 	state := "not reached: " + a.Error
 	if a.Up {
 		state = fmt.Sprintf("round trip %s", a.RTT.Round(10*time.Microsecond))

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 
@@ -9,8 +10,14 @@ import (
 	"github.com/kubectl-tele/kubectl-tele/pkg/version"
 )
 
+type versionOptions struct {
+	flagsOnly
+	f      *factory
+	output output
+}
+
 func newVersionCommand(f *factory) *cobra.Command {
-	var o output
+	o := &versionOptions{f: f}
 	cmd := &cobra.Command{
 		Use:     "version",
 		GroupID: groupOther,
@@ -22,19 +29,20 @@ func newVersionCommand(f *factory) *cobra.Command {
   # For a script
   kubectl tele version -o json`,
 		Args: noArgs,
-		RunE: func(*cobra.Command, []string) error {
-			if err := o.validate(); err != nil {
-				return err
-			}
-			info := struct {
-				version.Info `json:",inline"`
-				AgentImage   string `json:"agentImage"`
-			}{version.Get(), version.AgentImage()}
-			return o.print(f.Out, info, func(w io.Writer) {
-				_, _ = fmt.Fprintf(w, "kubectl tele %s\nagent image %s\n", info.Info, info.AgentImage)
-			})
-		},
+		RunE: runE(o),
 	}
-	o.addFlag(cmd)
+	o.output.addFlag(cmd)
 	return cmd
+}
+
+func (o *versionOptions) validate() error { return o.output.validate() }
+
+func (o *versionOptions) run(context.Context) error {
+	info := struct {
+		version.Info `json:",inline"`
+		AgentImage   string `json:"agentImage"`
+	}{version.Get(), version.AgentImage()}
+	return o.output.print(o.f.Out, info, func(w io.Writer) {
+		_, _ = fmt.Fprintf(w, "kubectl tele %s\nagent image %s\n", info.Info, info.AgentImage)
+	})
 }

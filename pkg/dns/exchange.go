@@ -123,7 +123,7 @@ func askTCP(conn net.Conn, q *mdns.Msg) (*mdns.Msg, error) {
 	return answer, nil
 }
 
-// answers tells whether a is an answer to q. A server that failed early may
+// answers reports whether a is an answer to q. A server that failed early may
 // leave the question out.
 func answers(a, q *mdns.Msg) bool {
 	if a.Id != q.Id || !a.Response || len(a.Question) > 1 {

@@ -19,7 +19,7 @@ func (s *Server) ofCluster(name string) bool {
 	return ok && s.cfg.Reverse != nil && s.cfg.Reverse(addr)
 }
 
-// completed says whether a name is one of the cluster's with a search domain
+// completed reports whether a name is one of the cluster's with a search domain
 // after it, such as front.shop.svc.cluster.local.office.example: what resolver
 // libraries try on their way through the search list.
 func (s *Server) completed(name string) bool {

@@ -45,7 +45,7 @@ type reply struct {
 	err   error
 }
 
-// usable tells whether another resolver need not be asked.
+// usable reports whether another resolver need not be asked.
 func (r reply) usable() bool {
 	return r.err == nil && r.msg.Rcode != mdns.RcodeServerFailure && r.msg.Rcode != mdns.RcodeRefused && r.msg.Rcode != mdns.RcodeNotImplemented
 }

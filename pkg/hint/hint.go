@@ -16,6 +16,22 @@ type hinted struct {
 func (h *hinted) Unwrap() error   { return h.error }
 func (h *hinted) Hints() []string { return h.hints }
 
+// Error is a failure that its reader can mend.
+type Error struct {
+	Fact string // what is the case, with the object's name
+	Mend string // what to do about it; may be empty
+	Err  error  // the cause; may be nil
+}
+
+// Error returns the fact.
+func (e *Error) Error() string { return e.Fact }
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Hint returns what to do about it.
+func (e *Error) Hint() string { return e.Mend }
+
 // With returns err with hints attached; a nil err stays nil.
 func With(err error, hints ...string) error {
 	if err == nil || len(hints) == 0 {

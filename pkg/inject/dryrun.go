@@ -9,11 +9,13 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/hint"
 )
 
 // DryRun asks the API server whether it would admit a pod made from the
 // template: Pod Security, quotas, limit ranges and policies judge pods, not the
-// Deployments they come from. A refusal comes back as an *Error with the exact
+// Deployments they come from. A refusal comes back as an *hint.Error with the exact
 // violation. checked is false, without an error, when it could not be asked: no
 // right to create pods, or an admission webhook that knows no dry run.
 func DryRun(ctx context.Context, client kubernetes.Interface, ns string, template corev1.PodTemplateSpec) (checked bool, err error) {
@@ -28,7 +30,7 @@ func DryRun(ctx context.Context, client kubernetes.Interface, ns string, templat
 		strings.Contains(err.Error(), "does not support dry run"):
 		return false, nil
 	case apierrors.IsForbidden(err), apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
-		return true, &Error{
+		return true, &hint.Error{
 			Fact: fmt.Sprintf("namespace %s would not admit the pod with the agent: %s", ns, violation(err)),
 			Mend: dryRunHint(err),
 			Err:  err,
@@ -64,7 +66,7 @@ func dryRunHint(err error) string {
 	return ""
 }
 
-// NeedsCPULimit tells whether a refusal of DryRun is about a missing CPU limit,
+// NeedsCPULimit reports whether a refusal of DryRun is about a missing CPU limit,
 // which WithCPULimit mends.
 func NeedsCPULimit(err error) bool {
 	return err != nil && (strings.Contains(err.Error(), "must specify limits.cpu") ||

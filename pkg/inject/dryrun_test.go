@@ -49,7 +49,7 @@ func TestDryRun(t *testing.T) {
 				}
 				return true, pod, tc.answer
 			})
-			checked, err := DryRun(t.Context(), client, "shop", sidecar(t, back(t), plan(byName)).Spec.Template)
+			checked, err := DryRun(t.Context(), client, "shop", sidecar(t, back(t), specOf(byName)).Spec.Template)
 			if checked != tc.checked || NeedsCPULimit(err) != tc.limit {
 				t.Errorf("checked %v, needs a CPU limit %v", checked, NeedsCPULimit(err))
 			}

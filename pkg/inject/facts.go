@@ -3,103 +3,86 @@ package inject
 import (
 	"context"
 	"fmt"
-	"slices"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/workload"
 )
 
-// Facts are the namespace around a Deployment, as far as Check needs it.
+// Facts are the namespace around a workload, as far as refusals and warnings
+// need it.
 type Facts struct {
-	Services    []corev1.Service // those whose ports are to be captured
-	Selecting   []corev1.Service // all that select the Deployment's pods
-	Pods        []corev1.Pod
-	ReplicaSets []appsv1.ReplicaSet
-	Deployments []appsv1.Deployment
-	Policies    []networkingv1.NetworkPolicy
-	Claims      []corev1.PersistentVolumeClaim
-	Monitors    []PodMonitor
-	Unknown     []string // what could not be read, by resource
+	Services  []corev1.Service   // those whose ports are to be captured
+	Selecting []corev1.Service   // all that select the workload's pods
+	Pods      []corev1.Pod       // all of the namespace
+	Own       map[types.UID]bool // the pods of the workload
+	Workloads []*workload.Workload
+	Policies  []networkingv1.NetworkPolicy
+	Claims    []corev1.PersistentVolumeClaim
+	Monitors  []PodMonitor
+	Unknown   []string // what could not be read, by resource
 }
 
-// Gather reads the Facts about the Deployment. What may not be read is named in
+// gather reads the Facts about the workload. What may not be read is named in
 // Unknown, and is no error.
-func Gather(ctx context.Context, client kubernetes.Interface, dep *appsv1.Deployment, services []corev1.Service) (Facts, error) {
-	ns := dep.Namespace
-	f := Facts{Services: services}
+func gather(ctx context.Context, client kubernetes.Interface, kinds workload.Kinds, w *workload.Workload, services []corev1.Service) (Facts, error) {
+	ns := w.Namespace()
+	f := Facts{Services: services, Own: map[types.UID]bool{}}
 	opts := metav1.ListOptions{}
-	read := func(resource string, list func() error) error {
-		err := list()
-		if apierrors.IsForbidden(err) {
-			f.Unknown = append(f.Unknown, resource)
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("listing %s in namespace %s: %w", resource, ns, err)
-		}
-		return nil
-	}
-	podLabels := labels.Set(dep.Spec.Template.Labels)
-	steps := []struct {
+	for _, step := range []struct {
 		resource string
-		list     func() error
+		read     func() error
 	}{
-		{"services", func() error {
-			l, err := client.CoreV1().Services(ns).List(ctx, opts)
-			if err == nil {
-				f.Selecting = slices.DeleteFunc(l.Items, func(s corev1.Service) bool {
-					return len(s.Spec.Selector) == 0 || !labels.SelectorFromSet(s.Spec.Selector).Matches(podLabels)
-				})
-			}
+		{"services", func() (err error) {
+			f.Selecting, err = workload.Selecting(ctx, client, ns, w.Template.Labels)
 			return err
 		}},
 		{"pods", func() error {
-			l, err := client.CoreV1().Pods(ns).List(ctx, opts)
-			if err == nil {
-				f.Pods = l.Items
+			list, err := client.CoreV1().Pods(ns).List(ctx, opts)
+			if err != nil {
+				return err
+			}
+			f.Pods = list.Items
+			own, err := w.Kind.Controller(client).Pods(ctx, w)
+			for i := range own {
+				f.Own[own[i].UID] = true
 			}
 			return err
 		}},
-		{"replicasets.apps", func() error {
-			l, err := client.AppsV1().ReplicaSets(ns).List(ctx, opts)
-			if err == nil {
-				f.ReplicaSets = l.Items
-			}
-			return err
-		}},
-		{"deployments.apps", func() error {
-			l, err := client.AppsV1().Deployments(ns).List(ctx, opts)
-			if err == nil {
-				f.Deployments = l.Items
-			}
+		{"workloads", func() (err error) {
+			var forbidden []string
+			f.Workloads, forbidden, err = listable(ctx, client, kinds, ns)
+			f.Unknown = append(f.Unknown, forbidden...)
 			return err
 		}},
 		{"networkpolicies.networking.k8s.io", func() error {
-			l, err := client.NetworkingV1().NetworkPolicies(ns).List(ctx, opts)
+			list, err := client.NetworkingV1().NetworkPolicies(ns).List(ctx, opts)
 			if err == nil {
-				f.Policies = l.Items
+				f.Policies = list.Items
 			}
 			return err
 		}},
 		{"persistentvolumeclaims", func() error {
-			if !usesClaims(&dep.Spec.Template.Spec) {
+			if !usesClaims(&w.Template.Spec) {
 				return nil
 			}
-			l, err := client.CoreV1().PersistentVolumeClaims(ns).List(ctx, opts)
+			list, err := client.CoreV1().PersistentVolumeClaims(ns).List(ctx, opts)
 			if err == nil {
-				f.Claims = l.Items
+				f.Claims = list.Items
 			}
 			return err
 		}},
-	}
-	for _, s := range steps {
-		if err := read(s.resource, s.list); err != nil {
-			return Facts{}, err
+	} {
+		switch err := step.read(); {
+		case apierrors.IsForbidden(err):
+			f.Unknown = append(f.Unknown, step.resource)
+		case err != nil:
+			return Facts{}, fmt.Errorf("reading %s in namespace %s: %w", step.resource, ns, err)
 		}
 	}
 	f.Monitors = podMonitors(ctx, client, ns)

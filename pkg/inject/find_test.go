@@ -17,6 +17,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/workload"
 )
 
 func replicaSet(name, of string, template corev1.PodTemplateSpec, want, have int32) *appsv1.ReplicaSet {
@@ -30,7 +32,7 @@ func replicaSet(name, of string, template corev1.PodTemplateSpec, want, have int
 func TestFind(t *testing.T) {
 	clean := ready(t)
 	clean.Name, clean.UID = "clean", "clean"
-	injected := sidecar(t, ready(t), plan(byBoth))
+	injected := sidecar(t, ready(t), specOf(byBoth))
 	broken := injected.DeepCopy()
 	broken.Name, broken.UID = "broken", "broken"
 	broken.Annotations[AnnotationUndo] = "{"
@@ -51,7 +53,7 @@ func TestFind(t *testing.T) {
 		replicaSet("busy", "clean", template, 0, 1),
 		replicaSet("innocent", "clean", clean.Spec.Template, 0, 0),
 		replicaSet("of-injected", "dep", template, 0, 0))
-	found, err := Find(t.Context(), client, "shop")
+	found, err := Find(t.Context(), client, workload.AllKinds(), "shop")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,21 +80,21 @@ func TestFind(t *testing.T) {
 }
 
 func TestFindWithFewRights(t *testing.T) {
-	client := fake.NewClientset(sidecar(t, ready(t), plan(byName)))
+	client := fake.NewClientset(sidecar(t, ready(t), specOf(byName)))
 	client.PrependReactor("list", "*", func(a clienttesting.Action) (bool, runtime.Object, error) {
 		if a.GetResource().Resource == "deployments" {
 			return false, nil, nil
 		}
 		return true, nil, apierrors.NewForbidden(schema.GroupResource{Resource: a.GetResource().Resource}, "", nil)
 	})
-	found, err := Find(t.Context(), client, "shop")
+	found, err := Find(t.Context(), client, workload.AllKinds(), "shop")
 	if err != nil || len(found) != 1 || found[0].String() != "deployment/back" {
 		t.Errorf("got %v, %v", found, err)
 	}
 	client.PrependReactor("list", "services", func(clienttesting.Action) (bool, runtime.Object, error) {
 		return true, nil, errors.New("connection refused")
 	})
-	if _, err := Find(t.Context(), client, "shop"); err == nil || !strings.Contains(err.Error(), "listing Services in namespace shop") {
+	if _, err := Find(t.Context(), client, workload.AllKinds(), "shop"); err == nil || !strings.Contains(err.Error(), "listing Services in namespace shop") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -102,14 +104,14 @@ func TestFindWithNoRights(t *testing.T) {
 	client.PrependReactor("list", "*", func(a clienttesting.Action) (bool, runtime.Object, error) {
 		return true, nil, apierrors.NewForbidden(schema.GroupResource{Resource: a.GetResource().Resource}, "", nil)
 	})
-	if found, err := Find(t.Context(), client, "shop"); !apierrors.IsForbidden(err) {
+	if found, err := Find(t.Context(), client, workload.AllKinds(), "shop"); !apierrors.IsForbidden(err) {
 		t.Errorf("got %v, %v: nobody knows what is there", found, err)
 	}
 }
 
-func TestDeleteOwnReplicaSets(t *testing.T) {
+func TestDeleteRevisions(t *testing.T) {
 	dep := ready(t)
-	injected := sidecar(t, dep, plan(byName))
+	injected := sidecar(t, dep, specOf(byName))
 	ours := injected.Spec.Template
 	client := fake.NewClientset(
 		replicaSet("ours", "dep", ours, 0, 0),
@@ -128,14 +130,14 @@ func TestDeleteOwnReplicaSets(t *testing.T) {
 		}
 		return false, nil, nil
 	})
-	if got, err := DeleteOwnReplicaSets(t.Context(), client, injected); err != nil || len(got) > 0 {
+	if got, err := DeleteRevisions(t.Context(), client, view(injected)); err != nil || len(got) > 0 {
 		t.Errorf("while the agent is there: %v, %v", got, err)
 	}
-	got, err := DeleteOwnReplicaSets(t.Context(), client, dep)
+	got, err := DeleteRevisions(t.Context(), client, view(dep))
 	if err != nil || !slices.Equal(got, []string{"ours"}) {
 		t.Errorf("got %v, %v", got, err)
 	}
-	if got, err := DeleteOwnReplicaSets(t.Context(), client, dep); err != nil || len(got) > 0 {
+	if got, err := DeleteRevisions(t.Context(), client, view(dep)); err != nil || len(got) > 0 {
 		t.Errorf("again: %v, %v", got, err)
 	}
 }

@@ -13,10 +13,13 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 	"sigs.k8s.io/yaml"
 
 	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
+	"github.com/kubectl-tele/kubectl-tele/pkg/workload"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -41,6 +44,31 @@ func parse[T any](t testing.TB, text string) *T {
 }
 
 func back(t testing.TB) *appsv1.Deployment { return load[appsv1.Deployment](t, "back.yaml") }
+
+// ready is the Deployment with its rollout complete.
+func ready(t testing.TB) *appsv1.Deployment {
+	dep := back(t)
+	dep.UID, dep.Generation = "dep", 3
+	dep.Status = appsv1.DeploymentStatus{ObservedGeneration: 3, Replicas: 2, UpdatedReplicas: 2, ReadyReplicas: 2, AvailableReplicas: 2}
+	return dep
+}
+
+func ownedBy(name, kind, uid string, podLabels map[string]string) metav1.ObjectMeta {
+	return metav1.ObjectMeta{
+		Name: name, Namespace: "shop", Labels: podLabels, UID: types.UID(name),
+		OwnerReferences: []metav1.OwnerReference{{Kind: kind, Name: uid, UID: types.UID(uid), Controller: new(true)}},
+	}
+}
+
+// facts are the namespace of the fixture: two Services, and one pod of back.
+func facts(t testing.TB) Facts {
+	return Facts{
+		Services:  services(t),
+		Workloads: []*workload.Workload{view(ready(t))},
+		Pods:      []corev1.Pod{{ObjectMeta: ownedBy("back-1-a", "ReplicaSet", "back-1", map[string]string{"app": "back"})}},
+		Own:       map[types.UID]bool{"back-1-a": true},
+	}
+}
 
 // services returns the Services of testdata: back (by name), numeric.
 func services(t testing.TB) []corev1.Service {
@@ -70,12 +98,12 @@ func agentOptions() Options {
 	return Options{Image: "example.com/tele-agent:v1", Key: bytes.Repeat([]byte{0xab}, api.KeyBytes)}
 }
 
-func plan(captures ...Capture) Plan {
-	p := Plan{Agent: agentOptions(), Native: true, Captures: captures}
+func specOf(captures ...Capture) SidecarSpec {
+	s := SidecarSpec{Agent: agentOptions(), Native: true, Captures: captures}
 	if len(captures) > 0 {
-		p.Owner = alice(captures[0].App)
+		s.Owner = alice(captures[0].App)
 	}
-	return p
+	return s
 }
 
 var (
@@ -85,23 +113,29 @@ var (
 	grpcPort = Capture{Container: "app", App: 9090, Name: "grpc"}
 )
 
-func sidecar(t testing.TB, dep *appsv1.Deployment, p Plan) *appsv1.Deployment {
+// view is the Deployment as a Workload.
+func view(dep *appsv1.Deployment) *workload.Workload { return workload.Deployments{}.View(dep) }
+
+func sidecar(t testing.TB, dep *appsv1.Deployment, s SidecarSpec) *appsv1.Deployment {
 	t.Helper()
-	out, err := Sidecar(dep, p)
+	out, err := AddSidecar(view(dep), s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return out
+	return out.Object.(*appsv1.Deployment)
 }
 
 func undo(t testing.TB, dep *appsv1.Deployment) (*appsv1.Deployment, []string) {
 	t.Helper()
-	out, leftovers, err := Undo(dep)
+	out, leftovers, err := Undo(view(dep))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return out, leftovers
+	return out.Object.(*appsv1.Deployment), leftovers
 }
+
+// restarts is Restarts of two Deployments.
+func restarts(from, to *appsv1.Deployment) bool { return Restarts(view(from), view(to)) }
 
 // equal compares whole objects.
 func equal(t testing.TB, got, want any) {
@@ -142,7 +176,7 @@ func golden(t *testing.T, file string, obj any) {
 
 // patched is what the API server makes of live with the patch from old to
 // changed.
-func patched[T Object](t testing.TB, live, old, changed T) T {
+func patched[T workload.Object](t testing.TB, live, old, changed T) T {
 	t.Helper()
 	kind, patch, err := PatchData(old, changed)
 	if err != nil {
@@ -154,7 +188,7 @@ func patched[T Object](t testing.TB, live, old, changed T) T {
 	return merge(t, live, patch)
 }
 
-func merge[T Object](t testing.TB, live T, patch []byte) T {
+func merge[T workload.Object](t testing.TB, live T, patch []byte) T {
 	t.Helper()
 	data, err := json.Marshal(live)
 	if err != nil {
@@ -179,7 +213,7 @@ func merge[T Object](t testing.TB, live T, patch []byte) T {
 
 // apply is kubectl apply: manifest was applied before, is applied again over
 // live.
-func apply[T Object](t testing.TB, live, before, manifest T) T {
+func apply[T workload.Object](t testing.TB, live, before, manifest T) T {
 	t.Helper()
 	var docs [3][]byte
 	for i, obj := range []T{before, manifest, live} {

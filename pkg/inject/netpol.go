@@ -4,38 +4,39 @@ import (
 	"fmt"
 	"slices"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/workload"
 )
 
 // policyRefusals compares who may reach the app's port now with who may reach
 // the agent's port afterwards. Policies add up, so each rule that admits the one
 // needs a rule of the same or wider peers that admits the other. Policies of
 // other namespaces, and of other kinds, cannot be judged here.
-func policyRefusals(dep, changed *appsv1.Deployment, plan Plan, policies []networkingv1.NetworkPolicy) []Refusal {
-	rec, err := ReadRecord(changed)
+func policyRefusals(w, changed *workload.Workload, captures []Capture, policies []networkingv1.NetworkPolicy) []Refusal {
+	rec, err := ReadRecord(changed.Object)
 	if err != nil || rec == nil {
 		return nil
 	}
-	before := &Original(dep).Spec.Template.Spec
-	after := &changed.Spec.Template.Spec
+	before := &Original(w).Template.Spec
+	after := &changed.Template.Spec
 	var all []Refusal
 	for _, c := range rec.Captures {
-		if !slices.ContainsFunc(plan.Captures, func(p Capture) bool { return p.App == c.App }) {
+		if !slices.ContainsFunc(captures, func(p Capture) bool { return p.App == c.App }) {
 			continue
 		}
 		for _, kind := range []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress} {
-			rules := rulesFor(kind, dep.Spec.Template.Labels, policies)
+			rules := rulesFor(kind, w.Template.Labels, policies)
 			if blocked := firstBlocked(rules, c, before, after); blocked != "" {
 				all = append(all, Refusal{
 					Code: NetworkPolicy,
-					Fact: fmt.Sprintf("networkpolicy/%s (%s) admits traffic to port %d of deployment/%s, but would not to the agent's port %d",
-						blocked, kind, c.App, dep.Name, c.Listen),
+					Fact: fmt.Sprintf("networkpolicy/%s (%s) admits traffic to port %d of %s, but would not to the agent's port %d",
+						blocked, kind, c.App, w, c.Listen),
 					Mend: fmt.Sprintf("add port %d to that rule, or use the port's name in the policy and in the Service", c.Listen),
 				})
 			}
@@ -85,7 +86,7 @@ func hasType(p *networkingv1.NetworkPolicy, kind networkingv1.PolicyType) bool {
 	return slices.Contains(p.Spec.PolicyTypes, kind)
 }
 
-// mayReach tells whether an egress rule speaks of these pods: by their labels, or
+// mayReach reports whether an egress rule speaks of these pods: by their labels, or
 // of everything. Address blocks are taken to mean the world outside.
 func mayReach(peers []networkingv1.NetworkPolicyPeer, podLabels map[string]string) bool {
 	if len(peers) == 0 {
@@ -120,7 +121,7 @@ func firstBlocked(rules []policyRule, c Capture, before, after *corev1.PodSpec) 
 	return ""
 }
 
-// covers tells whether a speaks of everybody whom b speaks of.
+// covers reports whether a speaks of everybody whom b speaks of.
 func covers(a, b policyRule) bool {
 	if !equality.Semantic.DeepEqual(a.pods, b.pods) {
 		return false
@@ -128,7 +129,7 @@ func covers(a, b policyRule) bool {
 	return len(a.peers) == 0 || equality.Semantic.DeepEqual(a.peers, b.peers)
 }
 
-// admits tells whether the ports of a rule contain TCP port number of a pod of
+// admits reports whether the ports of a rule contain TCP port number of a pod of
 // this spec, whose names they may use.
 func admits(ports []networkingv1.NetworkPolicyPort, number uint16, spec *corev1.PodSpec) bool {
 	if len(ports) == 0 {

@@ -2,13 +2,10 @@ package inject
 
 import (
 	"errors"
-	"slices"
 	"strings"
 	"testing"
 
-	appsv1 "k8s.io/api/apps/v1"
 	networkingv1 "k8s.io/api/networking/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 func policies(t testing.TB, texts ...string) []networkingv1.NetworkPolicy {
@@ -38,7 +35,7 @@ const (
 	storeOut   = `{metadata: {name: store-out}, spec: {podSelector: {matchLabels: {app: front}}, policyTypes: [Egress], egress: [{to: [{podSelector: {matchLabels: {app: store}}}], ports: [{port: 8080}]}]}}`
 )
 
-func TestCheckPolicies(t *testing.T) {
+func TestPolicyRefusals(t *testing.T) {
 	for _, tc := range []struct {
 		name     string
 		policies []string
@@ -70,7 +67,7 @@ func TestCheckPolicies(t *testing.T) {
 			if tc.capture.App == 0 {
 				tc.capture = byBoth
 			}
-			err := Check(ready(t), plan(tc.capture), f, true)
+			err := check(t, ready(t), specOf(tc.capture), f, true)
 			if tc.refused == "" {
 				if err != nil {
 					t.Fatalf("refused: %v", err)
@@ -80,85 +77,6 @@ func TestCheckPolicies(t *testing.T) {
 			var r *Refusal
 			if !errors.As(err, &r) || r.Code != NetworkPolicy || !strings.Contains(r.Fact, tc.refused) || !strings.Contains(r.Mend, "15900") {
 				t.Fatalf("got %v, want %q", err, tc.refused)
-			}
-		})
-	}
-}
-
-func TestUses(t *testing.T) {
-	all := services(t)
-	got := Uses(back(t), "http", all, nil, policies(t, byPortName, otherPod))
-	want := []string{
-		`service/back (port 80) leads to port "http" and will lead to the agent too`,
-		`networkpolicy/by-name names port "http" and will speak of the agent's port`,
-	}
-	if !slices.Equal(got, want) {
-		t.Errorf("got %q", got)
-	}
-	if got := Uses(back(t), "http", all, []string{"back"}, nil); len(got) > 0 {
-		t.Errorf("the captured Service is listed: %q", got)
-	}
-}
-
-func TestFactsUses(t *testing.T) {
-	f := facts(t)
-	f.Selecting = services(t)
-	f.Policies = policies(t, byPortName)
-	f.Monitors = parsePodMonitors([]byte(`{"items": [
-		{"metadata": {"name": "ours"}, "spec": {"selector": {"matchLabels": {"app": "back"}}, "podMetricsEndpoints": [{"port": "grpc"}, {"port": "http"}, {"targetPort": 1}]}},
-		{"metadata": {"name": "other"}, "spec": {"selector": {"matchLabels": {"app": "front"}}, "podMetricsEndpoints": [{"port": "http"}]}},
-		{"metadata": {"name": "strange"}, "spec": {"selector": {}}}
-	]}`))
-	got := strings.Join(f.Uses(back(t), "http", []string{"back"}), "\n")
-	want := `networkpolicy/by-name names port "http" and will speak of the agent's port
-podmonitor/ours scrapes port "http" and will scrape through the agent`
-	if got != want {
-		t.Errorf("got %s", got)
-	}
-	for _, broken := range []string{"", "[]", `{"items": 1}`} {
-		if got := parsePodMonitors([]byte(broken)); len(got) > 0 {
-			t.Errorf("%q: %v", broken, got)
-		}
-	}
-}
-
-func TestWarnings(t *testing.T) {
-	all := services(t)
-	all[0].Spec.ClusterIP = "None"
-	got := Warnings(plan(byName), all)
-	if len(got) != 1 || !strings.Contains(got[0], "service/back is headless") {
-		t.Errorf("got %q", got)
-	}
-}
-
-func TestManagers(t *testing.T) {
-	for _, tc := range []struct {
-		name   string
-		change func(*appsv1.Deployment)
-		want   string
-	}{
-		{"nobody", func(*appsv1.Deployment) {}, ""},
-		{"Argo CD by annotation", func(d *appsv1.Deployment) {
-			d.Annotations["argocd.argoproj.io/tracking-id"] = "shop-app:apps/Deployment:shop/back"
-		}, "Argo CD (application shop-app)"},
-		{"Argo CD by label", func(d *appsv1.Deployment) { d.Labels["argocd.argoproj.io/instance"] = "shop-app" }, "Argo CD (application shop-app)"},
-		{"Argo CD by manager", func(d *appsv1.Deployment) {
-			d.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "argocd-controller"}}
-		}, "kept by Argo CD"},
-		{"Flux", func(d *appsv1.Deployment) { d.Labels["kustomize.toolkit.fluxcd.io/name"] = "shop" }, "Flux (Kustomization shop)"},
-		{"Flux and Helm", func(d *appsv1.Deployment) { d.Labels["helm.toolkit.fluxcd.io/name"] = "shop" }, "Flux (HelmRelease shop)"},
-		{"Helm", func(d *appsv1.Deployment) { d.Annotations["meta.helm.sh/release-name"] = "shop" }, "Helm release shop"},
-		{"kubectl", func(d *appsv1.Deployment) { d.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kubectl"}} }, ""},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			dep := back(t)
-			tc.change(dep)
-			got := Managers(dep)
-			if tc.want == "" && len(got) == 0 {
-				return
-			}
-			if len(got) != 1 || !strings.Contains(got[0], tc.want) {
-				t.Errorf("got %q, want %q", got, tc.want)
 			}
 		})
 	}

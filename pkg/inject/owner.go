@@ -6,10 +6,9 @@ import (
 	"slices"
 	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/workload"
 )
 
 // Owner is an intercept for whose sake an object was changed.
@@ -49,13 +48,6 @@ func ReadOwner(obj metav1.Object) (Owner, error) {
 	return o, nil
 }
 
-// Object is what can be changed here.
-type Object interface {
-	*appsv1.Deployment | *corev1.Service
-	metav1.Object
-	runtime.Object
-}
-
 // Owners returns the owners in obj's Record; none when there is no Record.
 func Owners(obj metav1.Object) ([]Owner, error) {
 	rec, err := ReadRecord(obj)
@@ -68,7 +60,7 @@ func Owners(obj metav1.Object) ([]Owner, error) {
 // AddOwner adds o to the Record of an object that is changed already, or
 // replaces the owner of the same session and intercept. Only the annotation
 // changes, so there is no rollout.
-func AddOwner[T Object](obj T, o Owner) (T, error) {
+func AddOwner(obj workload.Object, o Owner) (workload.Object, error) {
 	return withOwners(obj, func(owners []Owner) []Owner { return putOwner(owners, o) })
 }
 
@@ -76,13 +68,13 @@ func AddOwner[T Object](obj T, o Owner) (T, error) {
 // stands for all intercepts of the session. It returns who is left: when nobody
 // is, the caller undoes the change instead of writing the object. An object
 // without a Record has nobody.
-func RemoveOwner[T Object](obj T, session, id string) (T, []Owner, error) {
+func RemoveOwner(obj workload.Object, session, id string) (workload.Object, []Owner, error) {
 	rec, err := ReadRecord(obj)
 	if err != nil {
 		return nil, nil, err
 	}
 	if rec == nil {
-		return obj.DeepCopyObject().(T), nil, nil
+		return obj.DeepCopyObject().(workload.Object), nil, nil
 	}
 	out, err := withOwners(obj, func(owners []Owner) []Owner {
 		return slices.DeleteFunc(owners, func(o Owner) bool { return o.Session == session && (id == "" || o.ID == id) })
@@ -94,7 +86,7 @@ func RemoveOwner[T Object](obj T, session, id string) (T, []Owner, error) {
 	return out, left, err
 }
 
-func withOwners[T Object](obj T, change func([]Owner) []Owner) (T, error) {
+func withOwners(obj workload.Object, change func([]Owner) []Owner) (workload.Object, error) {
 	rec, err := ReadRecord(obj)
 	if err != nil {
 		return nil, err
@@ -102,7 +94,7 @@ func withOwners[T Object](obj T, change func([]Owner) []Owner) (T, error) {
 	if rec == nil {
 		return nil, fmt.Errorf("%s has no undo record to add an owner to", obj.GetName())
 	}
-	out := obj.DeepCopyObject().(T)
+	out := obj.DeepCopyObject().(workload.Object)
 	rec.Owners = change(rec.Owners)
 	return out, rec.write(out)
 }

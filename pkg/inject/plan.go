@@ -1,272 +1,146 @@
 package inject
 
 import (
-	"cmp"
+	"context"
 	"fmt"
+	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/util/intstr"
-	"k8s.io/apimachinery/pkg/version"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/access"
+	"github.com/kubectl-tele/kubectl-tele/pkg/workload"
 )
 
-// Mode is how Services come to lead to the agent.
-type Mode string
-
-// The captures of a sidecar.
-const (
-	ModeAuto     Mode = ""          // port-name where a Service uses the name, service where it uses the number
-	ModePortName Mode = "port-name" // the agent takes over the port's name
-	ModeService  Mode = "service"   // the Service's targetPort is switched
-)
-
-// Capture is one port of the app whose traffic the agent takes.
-type Capture struct {
-	Container string `json:"container"`         // of the app
-	App       uint16 `json:"app"`               // what the app listens on
-	Listen    uint16 `json:"listen"`            // what the agent listens on; 0 lets Sidecar choose
-	Name      string `json:"name,omitempty"`    // the port's name, taken over; "" when it is not
-	Service   bool   `json:"service,omitempty"` // SwitchService is needed too
+// Request is what an intercept wants of a method.
+type Request struct {
+	Target *workload.Workload // as it is now, perhaps with an agent already
+	Port   *workload.Port
+	Agent  Options
+	Owner  Owner
+	Mode   Mode
 }
 
-// String says how the port is captured, in a user's words.
-func (c Capture) String() string {
-	switch {
-	case c.Name != "" && c.Service:
-		return fmt.Sprintf("%s %s and %s", ModePortName, c.Name, ModeService)
-	case c.Name != "":
-		return fmt.Sprintf("%s %s", ModePortName, c.Name)
+// services returns the Services whose ports are to be captured, each once.
+func (r Request) services() []corev1.Service {
+	var all []corev1.Service
+	for _, s := range r.Port.Services {
+		if !slices.ContainsFunc(all, func(have corev1.Service) bool { return have.Name == s.Service.Name }) {
+			all = append(all, *s.Service)
+		}
 	}
-	return string(ModeService)
+	return all
 }
 
-// Plan says what Sidecar shall do.
+// Cluster is the namespace in which a method plans.
+type Cluster struct {
+	Client    kubernetes.Interface
+	Kinds     workload.Kinds
+	Namespace string
+}
+
+// Method is one way for an agent to get into a workload and for traffic to reach
+// it.
+type Method interface {
+	// Plan returns what the method would do for the request. It changes nothing.
+	Plan(ctx context.Context, c Cluster, r Request) (*Plan, error)
+}
+
+// Methods returns the methods in the order in which they are tried.
+func Methods() []Method { return []Method{Sidecar{}} }
+
+// Choose returns the plan of the first of the methods that nothing forbids, else
+// the plan of the first, whose refusals say why not.
+func Choose(ctx context.Context, c Cluster, methods []Method, r Request) (*Plan, error) {
+	var first *Plan
+	for _, m := range methods {
+		plan, err := m.Plan(ctx, c, r)
+		if err != nil {
+			return nil, err
+		}
+		if len(plan.Refusals) == 0 {
+			return plan, nil
+		}
+		if first == nil {
+			first = plan
+		}
+	}
+	return first, nil
+}
+
+// Plan is what a method would do for an intercept: data, of which nothing has
+// been done.
 type Plan struct {
-	Agent    Options
-	Native   bool // a native sidecar: see NativeSidecars
-	Captures []Capture
-	Owner    Owner
+	Target   workload.Ref
+	Method   string   // how the agent gets there: sidecar
+	Captures []string // how traffic reaches the agent, in a user's words
+	Joins    bool     // an agent is there already, and takes this intercept without a restart
+	Restarts int32    // how many pods a rolling update replaces; 0 is no rolling update
+	// Arrivals bring the agents, Switches lead clients to them. The switches are
+	// made in this order once every agent knows the intercept, and undone before
+	// the arrivals are.
+	Arrivals, Switches []Change
+	Refusals           []Refusal
+	Warnings           []string
+	Rights             []access.Right // without which it does not work
 }
 
-// NativeSidecars tells whether the server's Services resolve the port names of
-// native sidecars: from 1.32.
-func NativeSidecars(v *version.Info) bool {
-	if v == nil {
-		return false
-	}
-	digits := func(s string) int {
-		end := strings.IndexFunc(s, func(r rune) bool { return r < '0' || r > '9' })
-		if end >= 0 {
-			s = s[:end] // some clouds say 32+
-		}
-		n, _ := strconv.Atoi(s)
-		return n
-	}
-	major, minor := digits(v.Major), digits(v.Minor)
-	return major > 1 || major == 1 && minor >= 32
-}
-
-// PlanCapture decides how the port that a container's app listens on is taken
-// from the services given (others keep leading to the app). The Deployment and
-// the Services may have been changed by us already.
-func PlanCapture(dep *appsv1.Deployment, services []corev1.Service, container string, app uint16, mode Mode) (Capture, error) {
-	spec := &Original(dep).Spec.Template.Spec
-	capture := Capture{Container: container, App: app}
-	name := portName(spec, container, app)
-	takeover := name != "" && nameLeadsTo(spec, name, container)
-	var numeric, named []string
-	for i := range services {
-		svc := OriginalService(&services[i], capturesIn(dep)...)
-		for _, p := range svc.Spec.Ports {
-			switch {
-			case !isTCP(p.Protocol):
-			case targetNumber(p) == app:
-				numeric = append(numeric, svc.Name)
-			case name != "" && p.TargetPort.Type == intstr.String && p.TargetPort.StrVal == name:
-				named = append(named, svc.Name)
-			}
-		}
-	}
+// String says in one line what will be done and what it costs.
+func (p *Plan) String() string {
 	switch {
-	case len(numeric)+len(named) == 0:
-		return Capture{}, fmt.Errorf("no Service leads to port %d of container %s of deployment/%s", app, container, dep.Name)
-	case mode == ModePortName && len(named) == 0:
-		return Capture{}, &Error{
-			Fact: fmt.Sprintf("capture %s needs a Service whose targetPort is a name; service/%s leads to the number %d", mode, numeric[0], app),
-			Mend: "leave --capture out, or use --capture=service",
-		}
-	case mode == ModePortName && len(numeric) > 0:
-		return Capture{}, &Error{
-			Fact: fmt.Sprintf("service/%s leads to the number %d, which capture %s does not take", numeric[0], app, mode),
-			Mend: fmt.Sprintf("leave --capture out to take both, or choose the Service: --service=%s", named[0]),
-		}
-	case mode == ModePortName && !takeover:
-		return Capture{}, &Error{
-			Fact: fmt.Sprintf("another container of deployment/%s has a port %q too, so the name cannot be taken over", dep.Name, name),
-			Mend: "use --capture=service",
-		}
-	case mode == ModeService || !takeover:
-		capture.Service = true
-		return capture, nil
-	case mode != ModeAuto && mode != ModePortName:
-		return Capture{}, fmt.Errorf("there is no capture %q", mode)
+	case p.Joins:
+		return fmt.Sprintf("%s has an agent already: joining it", p.Target)
+	case p.Restarts > 0:
+		return fmt.Sprintf("inject %s, capture %s: one rolling update of %d pods", p.Method, strings.Join(p.Captures, " and "), p.Restarts)
 	}
-	if len(named) > 0 {
-		capture.Name = name
-	}
-	capture.Service = len(numeric) > 0
-	return capture, nil
+	return fmt.Sprintf("inject %s, capture %s", p.Method, strings.Join(p.Captures, " and "))
 }
 
-func targetNumber(p corev1.ServicePort) uint16 {
-	switch {
-	case p.TargetPort.Type == intstr.String && p.TargetPort.StrVal != "":
-		return 0
-	case p.TargetPort.IntVal != 0:
-		return uint16(p.TargetPort.IntVal)
-	}
-	return uint16(p.Port)
-}
-
-// serving lists the containers that run as long as the pod, in the order in
-// which the endpoints controller looks up a port's name.
-func serving(spec *corev1.PodSpec) []*corev1.Container {
-	var all []*corev1.Container
-	for i := range spec.Containers {
-		all = append(all, &spec.Containers[i])
-	}
-	for i := range spec.InitContainers {
-		if c := &spec.InitContainers[i]; c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
-			all = append(all, c)
+// Refused returns, as a *Refusal, the first reason not to carry out the plan that
+// allowRestart does not permit, else nil.
+func (p *Plan) Refused(allowRestart bool) error {
+	for i := range p.Refusals {
+		if !p.Refusals[i].Restart || !allowRestart {
+			return &p.Refusals[i]
 		}
-	}
-	return all
-}
-
-// portName is the name of a container's TCP port, "" when it has none.
-func portName(spec *corev1.PodSpec, container string, number uint16) string {
-	for _, c := range serving(spec) {
-		if c.Name != container {
-			continue
-		}
-		for _, p := range c.Ports {
-			if p.ContainerPort == int32(number) && isTCP(p.Protocol) {
-				return p.Name
-			}
-		}
-	}
-	return ""
-}
-
-// nameLeadsTo tells whether no other container has a TCP port of that name: it
-// would answer to the name once this container's is renamed.
-func nameLeadsTo(spec *corev1.PodSpec, name, container string) bool {
-	for _, c := range serving(spec) {
-		for _, p := range c.Ports {
-			if p.Name == name && isTCP(p.Protocol) && c.Name != container {
-				return false
-			}
-		}
-	}
-	return true
-}
-
-// mergeCaptures adds new captures to those that are there. A port that is
-// captured already keeps what the agent listens on.
-func mergeCaptures(have, more []Capture) []Capture {
-	all := slices.Clone(have)
-	for _, m := range more {
-		i := slices.IndexFunc(all, func(c Capture) bool { return c.App == m.App })
-		if i < 0 {
-			all = append(all, m)
-			continue
-		}
-		all[i].Name = cmp.Or(all[i].Name, m.Name)
-		all[i].Service = all[i].Service || m.Service
-	}
-	return all
-}
-
-// chooseListen gives each capture without one a port that nothing in the pod
-// declares.
-func chooseListen(spec *corev1.PodSpec, control uint16, captures []Capture) error {
-	taken := map[uint16]bool{control: true}
-	for _, list := range [][]corev1.Container{spec.Containers, spec.InitContainers} {
-		for _, c := range list {
-			for _, p := range c.Ports {
-				taken[uint16(p.ContainerPort)] = true
-			}
-		}
-	}
-	for _, c := range captures {
-		taken[c.App] = true
-	}
-	for _, c := range captures {
-		if c.Listen == 0 {
-			continue
-		}
-		if taken[c.Listen] {
-			return &Error{
-				Fact: fmt.Sprintf("port %d, on which the agent should listen, is used in the pod", c.Listen),
-				Mend: "choose another",
-			}
-		}
-		taken[c.Listen] = true
-	}
-	next := uint16(FirstListenPort)
-	for i := range captures {
-		if captures[i].Listen != 0 {
-			continue
-		}
-		for taken[next] {
-			if next == 65535 {
-				return fmt.Errorf("no port is free for the agent")
-			}
-			next++
-		}
-		captures[i].Listen = next
-		taken[next] = true
 	}
 	return nil
 }
 
-const maxPortName = 15
+// Change is one object to be changed.
+type Change struct {
+	workload.Ref
+	// Done is what to tell users when it is done; "" is nothing.
+	Done string
+	// Addresses are where clients find what a switch leads to the agents.
+	Addresses []netip.AddrPort
 
-// appPortName is what the app's port is called while the agent has its name.
-func appPortName(name string, taken func(string) bool) string {
-	for n := 1; ; n++ {
-		suffix := "-app"
-		if n > 1 {
-			suffix += strconv.Itoa(n)
-		}
-		candidate := appPortStem(name, suffix) + suffix
-		if !taken(candidate) {
-			return candidate
-		}
-	}
+	kind  workload.Kind // nil for a Service
+	store workload.Store
+	// update is evaluated on the object as it is when it is written.
+	update func(ctx context.Context, now workload.Object) (workload.Object, error)
 }
 
-func appPortStem(name, suffix string) string {
-	if len(name)+len(suffix) > maxPortName {
-		name = name[:maxPortName-len(suffix)]
+// Apply makes the change. restarts reports whether the pods of a workload are
+// replaced for it. The changed workload is nil for a Service.
+func (c Change) Apply(ctx context.Context) (changed *workload.Workload, restarts bool, err error) {
+	before, after, err := Retry(ctx, c.store, c.Ref, func(now workload.Object) (workload.Object, error) {
+		return c.update(ctx, now)
+	})
+	if err != nil || c.kind == nil {
+		return nil, false, err
 	}
-	return strings.TrimRight(name, "-")
+	changed = c.kind.View(after)
+	return changed, Restarts(c.kind.View(before), changed), nil
 }
 
-// isAppPortName tells whether got may be what appPortName made of name.
-func isAppPortName(name, got string) bool {
-	i := strings.LastIndex(got, "-app")
-	if i < 0 {
-		return false
+// Preview returns what the change would make of the object as it is now.
+func (c Change) Preview(ctx context.Context) (workload.Object, error) {
+	now, err := c.store.Get(ctx, c.Name)
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", c.Ref, err)
 	}
-	suffix := got[i:]
-	if number := suffix[len("-app"):]; number != "" {
-		if _, err := strconv.Atoi(number); err != nil {
-			return false
-		}
-	}
-	return got[:i] == appPortStem(name, suffix)
+	return c.update(ctx, now)
 }

@@ -31,7 +31,7 @@ func identity(t *testing.T, seed uint64) {
 	if len(captures) == 0 {
 		return
 	}
-	p := plan(captures...)
+	p := specOf(captures...)
 	p.Native = r.IntN(2) == 0
 	got := sidecar(t, orig, p)
 	undone, leftovers := undo(t, got)
@@ -158,7 +158,7 @@ func randomDeployment(r *rand.Rand) (*appsv1.Deployment, []Capture) {
 	return dep, captures
 }
 
-// clash tells whether the pod has a port of this number already (one protocol
+// clash reports whether the pod has a port of this number already (one protocol
 // twice is invalid; two protocols are what strategic merge patches cannot do, and
 // are kept now and then).
 func clash(dep *appsv1.Deployment, c corev1.Container, p corev1.ContainerPort) bool {

@@ -1,15 +1,20 @@
 package inject
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/hint"
+	"github.com/kubectl-tele/kubectl-tele/pkg/workload"
 )
 
-// RecordVersion is the version of the Record that this package writes.
+// RecordVersion is the version of the Record that this package writes. Whatever
+// a Record says that an older program would not undo raises it: a program never
+// touches an object whose Record is newer than it knows (ErrNewer).
 const RecordVersion = 1
 
 // ErrDamaged is wrapped by errors about a Record that cannot be read.
@@ -21,18 +26,18 @@ var ErrNewer = errors.New("the undo record was written by a newer version")
 // Record is what was done to an object, and for whom: the value of the
 // annotation AnnotationUndo.
 type Record struct {
-	Version   int       `json:"version"`
-	Workload  string    `json:"workload"`            // deployment/NAME: of a Service, whose agent it leads to
-	Container string    `json:"container,omitempty"` // of a Deployment: the container that was added
-	Image     string    `json:"image,omitempty"`
-	Captures  []Capture `json:"captures,omitempty"`
-	Changes   []Change  `json:"changes,omitempty"`
-	Owners    []Owner   `json:"owners,omitempty"`
+	Version   int           `json:"version"`
+	Workload  workload.Ref  `json:"workload"`            // of a Service: whose agent it leads to
+	Container string        `json:"container,omitempty"` // of a workload: the container that was added
+	Image     string        `json:"image,omitempty"`
+	Captures  []Capture     `json:"captures,omitempty"`
+	Changes   []FieldChange `json:"changes,omitempty"`
+	Owners    []Owner       `json:"owners,omitempty"`
 }
 
-// Change is one field with another value than before. It is given back only
+// FieldChange is one field with another value than before. It is given back only
 // while it holds Ours.
-type Change struct {
+type FieldChange struct {
 	// Path names the field: containers[app].ports[8080/TCP].name,
 	// containers[app].readinessProbe.httpGet.port, ports[80/TCP].targetPort.
 	Path     string `json:"path"`
@@ -53,22 +58,25 @@ func ReadRecord(obj metav1.Object) (*Record, error) {
 		return nil, fmt.Errorf("%w: annotation %s of %s: %w", ErrDamaged, AnnotationUndo, obj.GetName(), err)
 	}
 	if version.Version > RecordVersion {
-		return nil, &Error{
-			Fact: fmt.Sprintf("annotation %s of %s has version %d; this program knows %d", AnnotationUndo, obj.GetName(), version.Version, RecordVersion),
-			Mend: "upgrade the plugin: kubectl krew upgrade tele",
-			Err:  ErrNewer,
-		}
+		return nil, newer(fmt.Sprintf("annotation %s of %s has version %d; this program knows %d", AnnotationUndo, obj.GetName(), version.Version, RecordVersion))
 	}
 	rec := &Record{}
-	decoder := json.NewDecoder(bytes.NewReader([]byte(text)))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(rec); err != nil {
+	if err := json.Unmarshal([]byte(text), rec); err != nil {
 		return nil, fmt.Errorf("%w: annotation %s of %s: %w", ErrDamaged, AnnotationUndo, obj.GetName(), err)
+	}
+	decoder := json.NewDecoder(strings.NewReader(text))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&Record{}); err != nil {
+		return nil, newer(fmt.Sprintf("annotation %s of %s says more than this program knows: %v", AnnotationUndo, obj.GetName(), err))
 	}
 	if rec.Version < 1 {
 		return nil, fmt.Errorf("%w: annotation %s of %s has no version", ErrDamaged, AnnotationUndo, obj.GetName())
 	}
 	return rec, nil
+}
+
+func newer(fact string) error {
+	return &hint.Error{Fact: fact, Mend: "upgrade the plugin: kubectl krew upgrade tele", Err: ErrNewer}
 }
 
 // write puts the Record into obj.

@@ -5,76 +5,47 @@ import (
 	"slices"
 	"strings"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/workload"
 )
 
-// equalTemplate tells whether going from a to b causes no rollout.
-func equalTemplate(a, b *appsv1.Deployment) bool {
-	return equality.Semantic.DeepEqual(a.Spec.Template, b.Spec.Template)
+// Restarts reports whether going from one state of a workload to another
+// replaces its pods.
+func Restarts(from, to *workload.Workload) bool {
+	return !equality.Semantic.DeepEqual(from.Template, to.Template)
 }
 
-// Restarts tells whether going from one state of a Deployment to another replaces
-// its pods.
-func Restarts(from, to *appsv1.Deployment) bool { return !equalTemplate(from, to) }
-
 // restartRefusals looks for what a rolling update would cost. It can be permitted.
-func restartRefusals(dep *appsv1.Deployment, facts Facts) []Refusal {
+func restartRefusals(w *workload.Workload, facts Facts) []Refusal {
 	var all []Refusal
 	refuse := func(code Code, mend, format string, args ...any) {
 		all = append(all, Refusal{Code: code, Restart: true, Mend: mend, Fact: fmt.Sprintf(format, args...)})
 	}
-	strategy := dep.Spec.Strategy
 	switch {
-	case strategy.Type == appsv1.RecreateDeploymentStrategyType:
-		refuse(Recreate, "", "deployment/%s has strategy Recreate: all its pods would stop before new ones start, twice (now and at leave)", dep.Name)
-	case maxUnavailable(dep) >= replicas(dep):
+	case w.State.Recreate:
+		refuse(Recreate, "", "%s has strategy Recreate: all its pods would stop before new ones start, twice (now and at leave)", w)
+	case w.State.MaxUnavailable >= w.State.Replicas:
 		refuse(MaxUnavailable, "a smaller maxUnavailable avoids it",
-			"the strategy of deployment/%s lets all its %d pods be unavailable at once during a rollout", dep.Name, replicas(dep))
+			"the strategy of %s lets all its %d pods be unavailable at once during a rollout", w, w.State.Replicas)
 	}
 	var local []string
-	for _, v := range dep.Spec.Template.Spec.Volumes {
+	for _, v := range w.Template.Spec.Volumes {
 		switch {
 		case v.PersistentVolumeClaim != nil:
 			if why := once(v.PersistentVolumeClaim, facts); why != "" {
-				refuse(ClaimOnce, "", "deployment/%s uses persistentvolumeclaim/%s, %s: a new pod may have to wait for the old one to stop",
-					dep.Name, v.PersistentVolumeClaim.ClaimName, why)
+				refuse(ClaimOnce, "", "%s uses persistentvolumeclaim/%s, %s: a new pod may have to wait for the old one to stop",
+					w, v.PersistentVolumeClaim.ClaimName, why)
 			}
 		case v.EmptyDir != nil, v.Ephemeral != nil:
 			local = append(local, v.Name)
 		}
 	}
 	if len(local) > 0 {
-		refuse(LocalData, "", "the pods of deployment/%s keep data in %s, which is lost when they are replaced", dep.Name, strings.Join(local, ", "))
+		refuse(LocalData, "", "the pods of %s keep data in %s, which is lost when they are replaced", w, strings.Join(local, ", "))
 	}
 	return all
-}
-
-// maxUnavailable is how many pods a rollout may take away, resolved as the
-// Deployment controller does.
-func maxUnavailable(dep *appsv1.Deployment) int32 {
-	quarter := intstr.FromString("25%")
-	surge, unavailable := &quarter, &quarter
-	if r := dep.Spec.Strategy.RollingUpdate; r != nil {
-		if r.MaxSurge != nil {
-			surge = r.MaxSurge
-		}
-		if r.MaxUnavailable != nil {
-			unavailable = r.MaxUnavailable
-		}
-	}
-	want := int(replicas(dep))
-	s, err1 := intstr.GetScaledValueFromIntOrPercent(surge, want, true)
-	u, err2 := intstr.GetScaledValueFromIntOrPercent(unavailable, want, false)
-	if err1 != nil || err2 != nil {
-		return 0
-	}
-	if s == 0 && u == 0 {
-		u = 1
-	}
-	return int32(u)
 }
 
 // once says that only one node, or one pod, can have the claim at a time.

@@ -1,134 +1,139 @@
 package inject
 
 import (
+	"errors"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/version"
 
 	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
+	"github.com/kubectl-tele/kubectl-tele/pkg/hint"
+	"github.com/kubectl-tele/kubectl-tele/pkg/workload"
 )
 
-// Sidecar adds the agent to the Deployment's pods, or adds captures and an owner
-// to the agent that is there already (its key, image, place and ports stay). The
-// undo record is part of what is returned.
+// SidecarSpec says what AddSidecar shall do.
+type SidecarSpec struct {
+	Agent    Options
+	Native   bool // a native sidecar: see NativeSidecars
+	Captures []Capture
+	Owner    Owner
+}
+
+// AddSidecar adds the agent to the workload's pods, or adds captures and an
+// owner to the agent that is there already, whose key, image, place and ports
+// stay. The undo record is part of what is returned.
 //
 // A capture with a Name gives the port's name to the agent; the app's port gets
 // another, and probes and hooks of that container that used the name get the
 // number, so that they stay with the app. A capture with Service alone only adds
 // the agent; SwitchService follows when the rollout is complete.
-func Sidecar(dep *appsv1.Deployment, plan Plan) (*appsv1.Deployment, error) {
-	if err := refuseAlways(dep); err != nil {
+func AddSidecar(w *workload.Workload, spec SidecarSpec) (*workload.Workload, error) {
+	if err := refuseAlways(w); err != nil {
 		return nil, err
 	}
-	rec, err := ReadRecord(dep)
+	rec, err := ReadRecord(w.Object)
 	if err != nil {
-		return nil, cleanFirst(dep, err)
+		return nil, cleanFirst(w, err)
 	}
-	container, index, err := existing(dep, plan.Agent)
+	container, index, err := existing(w, spec.Agent)
 	if err != nil {
 		return nil, err
 	}
 	if container != nil && rec == nil {
-		return nil, cleanFirst(dep, fmt.Errorf("deployment/%s has an agent but no undo record", dep.Name))
+		return nil, cleanFirst(w, fmt.Errorf("%s has an agent but no undo record", w))
 	}
 	if container == nil {
-		if err := plan.Agent.validate(); err != nil {
+		if err := spec.Agent.validate(); err != nil {
 			return nil, err
 		}
 	}
-	out, _, err := Undo(dep)
+	out, _, err := Undo(w)
 	if err != nil {
 		return nil, err
 	}
-	next := &Record{Version: RecordVersion, Workload: "deployment/" + dep.Name, Container: api.ContainerName}
+	next := &Record{Version: RecordVersion, Workload: w.Ref, Container: api.ContainerName}
 	if rec != nil {
 		next.Owners = rec.Owners
 	}
 	if container != nil {
 		next.Captures = rec.Captures
 	}
-	spec := &out.Spec.Template.Spec
+	pod := &out.Template.Spec
 	before := len(next.Captures)
-	next.Captures = mergeCaptures(next.Captures, plan.Captures)
+	next.Captures = mergeCaptures(next.Captures, spec.Captures)
 	if len(next.Captures) == 0 {
-		return nil, fmt.Errorf("no port of deployment/%s is to be captured", dep.Name)
+		return nil, fmt.Errorf("no port of %s is to be captured", w)
 	}
-	control := plan.Agent.controlPort()
-	if agent, ok := AgentIn(&dep.Spec.Template.Spec); ok {
+	control := spec.Agent.controlPort()
+	if agent, ok := AgentIn(&w.Template.Spec); ok {
 		control = agent.ControlPort
 	}
-	if err := chooseListen(spec, control, next.Captures); err != nil {
-		return nil, fmt.Errorf("deployment/%s: %w", dep.Name, err)
+	if err := chooseListen(pod, control, next.Captures); err != nil {
+		return nil, fmt.Errorf("%s: %w", w, err)
 	}
-	reserved := portNames(spec)
+	reserved := portNames(pod)
 	for i, c := range next.Captures {
-		changes, err := takeOver(spec, c, i < before, reserved)
+		changes, err := takeOver(pod, c, i < before, reserved)
 		if err != nil {
-			return nil, fmt.Errorf("deployment/%s: %w", dep.Name, err)
+			return nil, fmt.Errorf("%s: %w", w, err)
 		}
 		next.Changes = append(next.Changes, changes...)
 	}
-	native := plan.Native
+	native := spec.Native
 	if container == nil {
-		c := AgentContainer(fit(spec, plan.Agent), next.Captures, 0)
+		c := AgentContainer(fit(pod, spec.Agent), next.Captures, 0)
 		container, index = &c, -1
 	} else {
-		_, native = agentContainer(&dep.Spec.Template.Spec)
+		_, native = agentContainer(&w.Template.Spec)
 		container.Args = agentArgs(control, next.Captures, 0)
 		container.Ports = agentPorts(next.Captures)
 	}
-	insert(spec, *container, native, index)
+	insert(pod, *container, native, index)
 	for _, c := range next.Captures {
-		if c.Name != "" && !resolvesTo(spec, c.Name, c.Listen) {
-			return nil, fmt.Errorf("deployment/%s: port name %q would not lead to the agent", dep.Name, c.Name)
+		if c.Name != "" && !resolvesTo(pod, c.Name, c.Listen) {
+			return nil, fmt.Errorf("%s: port name %q would not lead to the agent", w, c.Name)
 		}
 	}
 	next.Image = container.Image
-	if plan.Owner.Session != "" {
-		next.Owners = putOwner(next.Owners, plan.Owner)
+	if spec.Owner.Session != "" {
+		next.Owners = putOwner(next.Owners, spec.Owner)
 	}
-	return out, next.write(out)
+	return out, next.write(out.Object)
 }
 
-// Injected tells whether the Deployment's template holds our container.
-func Injected(dep *appsv1.Deployment) bool {
-	c, _ := agentContainer(&dep.Spec.Template.Spec)
+// Injected reports whether the workload's template holds our container.
+func Injected(w *workload.Workload) bool {
+	c, _ := agentContainer(&w.Template.Spec)
 	return c != nil
 }
 
-// LostName returns the name of the app's port that the agent took over and that
-// others have given back to the app since (with an apply of their manifest, say),
-// so that Services lead past the agent; "" when there is none.
-func LostName(dep *appsv1.Deployment, app uint16) string {
-	spec := &dep.Spec.Template.Spec
-	for _, c := range capturesIn(dep) {
-		if c.App == app && c.Name != "" && !resolvesTo(spec, c.Name, c.Listen) {
-			return c.Name
-		}
+// cleanFirst explains why a workload with a record that cannot be used gets no
+// agent.
+func cleanFirst(w *workload.Workload, err error) error {
+	if errors.Is(err, ErrNewer) {
+		return err
 	}
-	return ""
-}
-
-func cleanFirst(dep *appsv1.Deployment, err error) error {
-	return &Error{
+	return &hint.Error{
 		Fact: err.Error(),
-		Mend: fmt.Sprintf("kubectl tele clean -n %s %s removes what can be recognised; then try again", dep.Namespace, dep.Name),
+		Mend: fmt.Sprintf("kubectl tele clean -n %s %s removes what can be recognised; then try again", w.Namespace(), w),
 		Err:  err,
 	}
 }
 
 // existing returns a copy of the agent's container and its index in its list.
-func existing(dep *appsv1.Deployment, o Options) (*corev1.Container, int, error) {
-	spec := &dep.Spec.Template.Spec
+func existing(w *workload.Workload, o Options) (*corev1.Container, int, error) {
+	spec := &w.Template.Spec
 	for _, list := range [][]corev1.Container{spec.Containers, spec.InitContainers} {
 		for i, c := range list {
 			switch {
 			case isAgent(c):
 				return c.DeepCopy(), i, nil
 			case c.Name == api.ContainerName:
-				return nil, 0, fmt.Errorf("deployment/%s has a container %q that is not ours (image %s; ours would be %s)", dep.Name, c.Name, c.Image, o.Image)
+				return nil, 0, fmt.Errorf("%s has a container %q that is not ours (image %s; ours would be %s)", w, c.Name, c.Image, o.Image)
 			}
 		}
 	}
@@ -157,57 +162,20 @@ func insert(spec *corev1.PodSpec, c corev1.Container, native bool, index int) {
 	*list = slices.Insert(*list, index, c)
 }
 
-// takeOver renames the app's port for a capture that takes its name, and makes
-// numbers of the names in that container's probes and hooks. A capture that is
-// there already may find the port renamed by others since; then it is left.
-// reserved are the names that the app's port must not get; its new one is added.
-func takeOver(spec *corev1.PodSpec, c Capture, lenient bool, reserved map[string]bool) ([]Change, error) {
-	if c.Name == "" {
-		return nil, nil
+// NativeSidecars reports whether the server's Services resolve the port names of
+// native sidecars: from 1.32.
+func NativeSidecars(v *version.Info) bool {
+	if v == nil {
+		return false
 	}
-	if portName(spec, c.Container, c.App) != c.Name {
-		if lenient {
-			return nil, nil
+	digits := func(s string) int {
+		end := strings.IndexFunc(s, func(r rune) bool { return r < '0' || r > '9' })
+		if end >= 0 {
+			s = s[:end] // some clouds say 32+
 		}
-		return nil, fmt.Errorf("port %d of container %s is not called %q", c.App, c.Container, c.Name)
+		n, _ := strconv.Atoi(s)
+		return n
 	}
-	renamed := appPortName(c.Name, func(name string) bool { return reserved[name] })
-	reserved[renamed] = true
-	number := fmt.Sprint(c.App)
-	var changes []Change
-	for _, f := range podFields(spec) {
-		if f.container.Name != c.Container || f.get() != c.Name {
-			continue
-		}
-		change := Change{Path: f.path, Previous: c.Name, Ours: number}
-		if f.port != nil {
-			change.Ours = renamed
-		}
-		f.set(change.Ours)
-		changes = append(changes, change)
-	}
-	return changes, nil
-}
-
-// portNames is the names of all ports of the pod.
-func portNames(spec *corev1.PodSpec) map[string]bool {
-	names := map[string]bool{}
-	for _, f := range podFields(spec) {
-		if f.port != nil {
-			names[f.port.Name] = true
-		}
-	}
-	return names
-}
-
-// resolvesTo tells whether the endpoints controller finds number for name.
-func resolvesTo(spec *corev1.PodSpec, name string, number uint16) bool {
-	for _, c := range serving(spec) {
-		for _, p := range c.Ports {
-			if p.Name == name && isTCP(p.Protocol) {
-				return p.ContainerPort == int32(number)
-			}
-		}
-	}
-	return false
+	major, minor := digits(v.Major), digits(v.Minor)
+	return major > 1 || major == 1 && minor >= 32
 }

@@ -7,6 +7,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/version"
 
 	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 )
@@ -14,7 +15,7 @@ import (
 // TestSidecar compares whole objects, and shows for each that undoing it gives
 // exactly what was there, also by way of the patches that go to the API server.
 func TestSidecar(t *testing.T) {
-	container := plan(byName)
+	container := specOf(byName)
 	container.Native = false
 	root := func(d *appsv1.Deployment) {
 		d.Spec.Template.Spec.SecurityContext = &corev1.PodSecurityContext{RunAsUser: new(int64(0))}
@@ -22,14 +23,14 @@ func TestSidecar(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
 		change func(*appsv1.Deployment)
-		plan   Plan
+		spec   SidecarSpec
 	}{
-		{name: "by-name", plan: plan(byName)},
-		{name: "by-number", plan: plan(byNumber)},
-		{name: "by-both", plan: plan(byBoth)},
-		{name: "two-ports", plan: plan(byName, grpcPort)},
-		{name: "container", plan: container},
-		{name: "root-pod", plan: plan(byNumber), change: root},
+		{name: "by-name", spec: specOf(byName)},
+		{name: "by-number", spec: specOf(byNumber)},
+		{name: "by-both", spec: specOf(byBoth)},
+		{name: "two-ports", spec: specOf(byName, grpcPort)},
+		{name: "container", spec: container},
+		{name: "root-pod", spec: specOf(byNumber), change: root},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			orig := back(t)
@@ -37,7 +38,7 @@ func TestSidecar(t *testing.T) {
 				tc.change(orig)
 			}
 			input := orig.DeepCopy()
-			got := sidecar(t, orig, tc.plan)
+			got := sidecar(t, orig, tc.spec)
 			golden(t, "sidecar-"+tc.name+".golden.yaml", got)
 			equal(t, orig, input)
 
@@ -48,8 +49,8 @@ func TestSidecar(t *testing.T) {
 			}
 			equal(t, patched(t, orig, orig, got), got)
 			equal(t, patched(t, got, got, undone), orig)
-			equal(t, sidecar(t, got, tc.plan), got)
-			if !Restarts(orig, got) || !Injected(got) || Injected(undone) {
+			equal(t, sidecar(t, got, tc.spec), got)
+			if !restarts(orig, got) || !Injected(view(got)) || Injected(view(undone)) {
 				t.Error("Restarts or Injected is wrong")
 			}
 		})
@@ -57,7 +58,7 @@ func TestSidecar(t *testing.T) {
 }
 
 func TestSidecarIsFoundAgain(t *testing.T) {
-	dep := sidecar(t, back(t), plan(byName, grpcPort))
+	dep := sidecar(t, back(t), specOf(byName, grpcPort))
 	agent, ok := AgentIn(&dep.Spec.Template.Spec)
 	if !ok || !agent.Native || agent.ControlPort != api.DefaultControlPort || string(agent.Key) != string(agentOptions().Key) || agent.Image != agentOptions().Image {
 		t.Fatalf("got %+v, %v", agent, ok)
@@ -72,14 +73,14 @@ func TestSidecarIsFoundAgain(t *testing.T) {
 // that one on another port extends the agent that is there.
 func TestSecondOwner(t *testing.T) {
 	orig := back(t)
-	first := sidecar(t, orig, plan(byName))
-	second := plan(byName)
+	first := sidecar(t, orig, specOf(byName))
+	second := specOf(byName)
 	second.Agent.Key = []byte(strings.Repeat("z", api.KeyBytes))
 	second.Agent.Image = "example.com/tele-agent:v2"
 	second.Native = false
 	second.Owner = bob(8080)
 	both := sidecar(t, first, second)
-	if Restarts(first, both) {
+	if restarts(first, both) {
 		t.Error("a second owner restarts the pods")
 	}
 	owners, err := Owners(both)
@@ -89,7 +90,7 @@ func TestSecondOwner(t *testing.T) {
 
 	second.Captures, second.Owner = []Capture{grpcPort}, bob(9090)
 	extended := sidecar(t, first, second)
-	direct := plan(byName, grpcPort)
+	direct := specOf(byName, grpcPort)
 	want := sidecar(t, orig, direct)
 	equal(t, extended.Spec, want.Spec)
 	undone, leftovers := undo(t, extended)
@@ -102,11 +103,11 @@ func TestSecondOwner(t *testing.T) {
 // TestSidecarWidens shows that a Service by number can join one by name.
 func TestSidecarWidens(t *testing.T) {
 	orig := back(t)
-	first := sidecar(t, orig, plan(byName))
-	second := plan(byNumber)
+	first := sidecar(t, orig, specOf(byName))
+	second := specOf(byNumber)
 	second.Owner = bob(8080)
 	got := sidecar(t, first, second)
-	if Restarts(first, got) {
+	if restarts(first, got) {
 		t.Error("capturing another Service of the port restarts the pods")
 	}
 	rec, err := ReadRecord(got)
@@ -119,33 +120,33 @@ func TestSidecarWidens(t *testing.T) {
 // somebody applied the original manifest.
 func TestSidecarRepairs(t *testing.T) {
 	orig := back(t)
-	first := sidecar(t, orig, plan(byName))
+	first := sidecar(t, orig, specOf(byName))
 	live := apply(t, first, orig, orig)
 	if got := portName(&live.Spec.Template.Spec, "app", 8080); got != "http" {
 		t.Fatalf("after apply the port is called %q", got)
 	}
-	if before, now := LostName(first, 8080), LostName(live, 8080); before != "" || now != "http" {
+	if before, now := LostName(view(first), 8080), LostName(view(live), 8080); before != "" || now != "http" {
 		t.Errorf("lost name %q before the apply, %q after", before, now)
 	}
-	equal(t, sidecar(t, live, plan(byName)), first)
+	equal(t, sidecar(t, live, specOf(byName)), first)
 }
 
 func TestSidecarKeepsPlace(t *testing.T) {
-	first := sidecar(t, back(t), plan(byName))
+	first := sidecar(t, back(t), specOf(byName))
 	first.Spec.Template.Spec.InitContainers = append(first.Spec.Template.Spec.InitContainers, corev1.Container{Name: "late", Image: "x"})
-	second := plan(byName)
+	second := specOf(byName)
 	second.Owner = bob(8080)
-	if Restarts(first, sidecar(t, first, second)) {
+	if restarts(first, sidecar(t, first, second)) {
 		t.Error("the agent moved")
 	}
 }
 
 func TestSidecarAfterReplace(t *testing.T) {
 	orig := back(t)
-	first := sidecar(t, orig, plan(byName))
+	first := sidecar(t, orig, specOf(byName))
 	live := orig.DeepCopy() // somebody put the old template back, the record stayed
 	live.Annotations = first.Annotations
-	got := sidecar(t, live, plan(byName))
+	got := sidecar(t, live, specOf(byName))
 	equal(t, got, first)
 }
 
@@ -158,7 +159,7 @@ func TestSidecarLeavesOtherContainers(t *testing.T) {
 	log.LivenessProbe = &corev1.Probe{ProbeHandler: corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromString("http")}}}
 	dep.Spec.Template.Spec.InitContainers = []corev1.Container{{Name: "setup", Image: "x", Ports: []corev1.ContainerPort{{Name: "http", ContainerPort: 8080}}}}
 	want := dep.DeepCopy()
-	got := sidecar(t, dep, plan(byName))
+	got := sidecar(t, dep, specOf(byName))
 	equal(t, got.Spec.Template.Spec.Containers[1], want.Spec.Template.Spec.Containers[1])
 	equal(t, got.Spec.Template.Spec.InitContainers[0], want.Spec.Template.Spec.InitContainers[0])
 	undone, _ := undo(t, got)
@@ -171,7 +172,7 @@ func TestSidecarTellsNamesApart(t *testing.T) {
 	app(dep).Ports = append(app(dep).Ports,
 		corev1.ContainerPort{Name: "abcdefghijkl", ContainerPort: 1, Protocol: corev1.ProtocolTCP},
 		corev1.ContainerPort{Name: "abcdefghijkm", ContainerPort: 2, Protocol: corev1.ProtocolTCP})
-	got := sidecar(t, dep, plan(Capture{Container: "app", App: 1, Name: "abcdefghijkl"}, Capture{Container: "app", App: 2, Name: "abcdefghijkm"}))
+	got := sidecar(t, dep, specOf(Capture{Container: "app", App: 1, Name: "abcdefghijkl"}, Capture{Container: "app", App: 2, Name: "abcdefghijkm"}))
 	if a, b := portName(&got.Spec.Template.Spec, "app", 1), portName(&got.Spec.Template.Spec, "app", 2); a != "abcdefghijk-app" || b != "abcdefghij-app2" {
 		t.Errorf("the ports are called %s and %s", a, b)
 	}
@@ -182,84 +183,68 @@ func TestSidecarChoosesPorts(t *testing.T) {
 	dep.Spec.Template.Spec.Containers[1].Ports = append(dep.Spec.Template.Spec.Containers[1].Ports,
 		corev1.ContainerPort{ContainerPort: 15900, Protocol: corev1.ProtocolUDP},
 		corev1.ContainerPort{ContainerPort: 15902})
-	rec, err := ReadRecord(sidecar(t, dep, plan(byName, grpcPort)))
+	rec, err := ReadRecord(sidecar(t, dep, specOf(byName, grpcPort)))
 	if err != nil || rec.Captures[0].Listen != 15901 || rec.Captures[1].Listen != 15903 {
 		t.Fatalf("got %+v, %v", rec, err)
 	}
 }
 
-func TestAppPortName(t *testing.T) {
-	for _, tc := range []struct{ name, want, second string }{
-		{"http", "http-app", "http-app2"},
-		{"a", "a-app", "a-app2"},
-		{"abcdefghijklmno", "abcdefghijk-app", "abcdefghij-app2"},
-		{"abcdefghij-lmno", "abcdefghij-app", "abcdefghij-app2"},
-		{"abcdefghi-klmno", "abcdefghi-k-app", "abcdefghi-app2"},
-	} {
-		taken := map[string]bool{}
-		for _, want := range []string{tc.want, tc.second} {
-			got := appPortName(tc.name, func(s string) bool { return taken[s] })
-			if got != want {
-				t.Errorf("%s: got %s, want %s", tc.name, got, want)
-			}
-			if !isAppPortName(tc.name, got) {
-				t.Errorf("%s is not recognised as made of %s", got, tc.name)
-			}
-			taken[got] = true
-		}
-	}
-	for _, got := range []string{"http", "web-app", "http-apps", "http-app-x", ""} {
-		if isAppPortName("http", got) {
-			t.Errorf("%q is taken for made of http", got)
-		}
-	}
-}
-
 func TestSidecarRefuses(t *testing.T) {
 	damaged := func(d *appsv1.Deployment) {
-		*d = *sidecar(t, d, plan(byName))
+		*d = *sidecar(t, d, specOf(byName))
 		d.Annotations[AnnotationUndo] = "{"
 	}
 	for _, tc := range []struct {
 		name   string
 		change func(*appsv1.Deployment)
-		plan   Plan
+		spec   SidecarSpec
 		err    string
 	}{
-		{name: "hostNetwork", change: func(d *appsv1.Deployment) { d.Spec.Template.Spec.HostNetwork = true }, plan: plan(byName), err: "hostNetwork"},
-		{name: "windows", change: func(d *appsv1.Deployment) { d.Spec.Template.Spec.OS = &corev1.PodOS{Name: corev1.Windows} }, plan: plan(byName), err: "Windows"},
-		{name: "no capture", plan: plan(), err: "no port of deployment/back is to be captured"},
-		{name: "no image", plan: Plan{Captures: []Capture{byName}}, err: "no image"},
-		{name: "short key", plan: Plan{Agent: Options{Image: "x", Key: []byte{1}}, Captures: []Capture{byName}}, err: "1 bytes, not 32"},
-		{name: "other name", plan: plan(Capture{Container: "app", App: 8080, Name: "web"}), err: `is not called "web"`},
-		{name: "other container", plan: plan(Capture{Container: "log", App: 8080, Name: "http"}), err: `is not called "http"`},
-		{name: "listen taken", plan: plan(Capture{Container: "app", App: 8080, Listen: 9102}), err: "port 9102"},
-		{name: "listen twice", plan: plan(Capture{Container: "app", App: 8080, Listen: 7000}, Capture{Container: "app", App: 9090, Listen: 7000}), err: "port 7000"},
+		{name: "hostNetwork", change: func(d *appsv1.Deployment) { d.Spec.Template.Spec.HostNetwork = true }, spec: specOf(byName), err: "hostNetwork"},
+		{name: "windows", change: func(d *appsv1.Deployment) { d.Spec.Template.Spec.OS = &corev1.PodOS{Name: corev1.Windows} }, spec: specOf(byName), err: "Windows"},
+		{name: "no capture", spec: specOf(), err: "no port of deployment/back is to be captured"},
+		{name: "no image", spec: SidecarSpec{Captures: []Capture{byName}}, err: "no image"},
+		{name: "short key", spec: SidecarSpec{Agent: Options{Image: "x", Key: []byte{1}}, Captures: []Capture{byName}}, err: "1 bytes, not 32"},
+		{name: "other name", spec: specOf(Capture{Container: "app", App: 8080, Name: "web"}), err: `is not called "web"`},
+		{name: "other container", spec: specOf(Capture{Container: "log", App: 8080, Name: "http"}), err: `is not called "http"`},
+		{name: "listen taken", spec: specOf(Capture{Container: "app", App: 8080, Listen: 9102}), err: "port 9102"},
+		{name: "listen twice", spec: specOf(Capture{Container: "app", App: 8080, Listen: 7000}, Capture{Container: "app", App: 9090, Listen: 7000}), err: "port 7000"},
 		{
 			name: "name elsewhere",
 			change: func(d *appsv1.Deployment) {
 				d.Spec.Template.Spec.Containers[1].Ports[0].Name = "http"
 			},
-			plan: plan(byName), err: "would not lead to the agent",
+			spec: specOf(byName), err: "would not lead to the agent",
 		},
 		{
 			name: "another's container",
 			change: func(d *appsv1.Deployment) {
 				d.Spec.Template.Spec.Containers[1].Name = api.ContainerName
 			},
-			plan: plan(byName), err: "not ours (image example.com/log:1",
+			spec: specOf(byName), err: "not ours (image example.com/log:1",
 		},
-		{name: "damaged record", change: damaged, plan: plan(byName), err: "damaged"},
+		{name: "damaged record", change: damaged, spec: specOf(byName), err: "damaged"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			dep := back(t)
 			if tc.change != nil {
 				tc.change(dep)
 			}
-			_, err := Sidecar(dep, tc.plan)
+			_, err := AddSidecar(view(dep), tc.spec)
 			if err == nil || !strings.Contains(err.Error(), tc.err) {
 				t.Fatalf("got %v, want an error with %q", err, tc.err)
 			}
 		})
+	}
+}
+
+func TestNativeSidecars(t *testing.T) {
+	for minor, want := range map[string]bool{"31": false, "32": true, "34+": true, "29-gke": false, "": false} {
+		if got := NativeSidecars(&version.Info{Major: "1", Minor: minor}); got != want {
+			t.Errorf("1.%s: %v", minor, got)
+		}
+	}
+	if NativeSidecars(nil) || !NativeSidecars(&version.Info{Major: "2"}) {
+		t.Error("no version, or 2.0")
 	}
 }

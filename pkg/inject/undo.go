@@ -5,46 +5,47 @@ import (
 	"fmt"
 	"slices"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/workload"
 )
 
-// Undo takes our container out of the Deployment and gives each field that we
+// Undo takes our container out of the workload and gives each field that we
 // changed its previous value, if it still holds ours. Everything else stays as
 // it is. leftovers says, a line each, what could not be restored and why.
 //
 // A damaged record is no error: what is recognisably ours goes, and leftovers
-// says what is not known. The one error is a record of a newer version.
-func Undo(dep *appsv1.Deployment) (undone *appsv1.Deployment, leftovers []string, err error) {
-	rec, err := ReadRecord(dep)
+// says what is not known. The one error is ErrNewer: such a record is left alone.
+func Undo(w *workload.Workload) (undone *workload.Workload, leftovers []string, err error) {
+	rec, err := ReadRecord(w.Object)
 	if errors.Is(err, ErrNewer) {
 		return nil, nil, err
 	}
-	out := dep.DeepCopy()
-	spec := &out.Spec.Template.Spec
-	if rec == nil && (err != nil || Injected(dep)) {
+	out := w.Copy()
+	spec := &out.Template.Spec
+	if rec == nil && (err != nil || Injected(w)) {
 		rec = inferred(spec)
-		leftovers = append(leftovers, unknown(dep, err))
+		leftovers = append(leftovers, unknown(w, err))
 	}
-	spec.Containers = without(spec.Containers)
-	spec.InitContainers = without(spec.InitContainers)
+	spec.Containers = withoutAgent(spec.Containers)
+	spec.InitContainers = withoutAgent(spec.InitContainers)
 	if rec != nil {
 		leftovers = append(leftovers, restorePod(spec, rec.Changes)...)
 	}
-	removeRecord(out)
+	removeRecord(out.Object)
 	return out, leftovers, nil
 }
 
-// Original is the Deployment as it would be without us: Undo, for reading.
-func Original(dep *appsv1.Deployment) *appsv1.Deployment {
-	out, _, err := Undo(dep)
+// Original returns the workload as it would be without us: Undo, for reading.
+func Original(w *workload.Workload) *workload.Workload {
+	out, _, err := Undo(w)
 	if err != nil {
-		return dep.DeepCopy()
+		return w.Copy()
 	}
 	return out
 }
 
-func without(list []corev1.Container) []corev1.Container {
+func withoutAgent(list []corev1.Container) []corev1.Container {
 	list = slices.DeleteFunc(list, isAgent)
 	if len(list) == 0 {
 		return nil
@@ -52,13 +53,13 @@ func without(list []corev1.Container) []corev1.Container {
 	return list
 }
 
-func unknown(dep *appsv1.Deployment, err error) string {
+func unknown(w *workload.Workload, err error) string {
 	why := "it is missing"
 	if err != nil {
 		why = err.Error()
 	}
-	return fmt.Sprintf("the undo record of deployment/%s could not be used (%s): port names were restored from the agent's own ports; "+
-		"a probe that used such a name keeps the number, and who intercepted is not known", dep.Name, why)
+	return fmt.Sprintf("the undo record of %s could not be used (%s): port names were restored from the agent's own ports; "+
+		"a probe that used such a name keeps the number, and who intercepted is not known", w, why)
 }
 
 // inferred makes a record from the agent's container alone: a port of its that
@@ -76,7 +77,7 @@ func inferred(spec *corev1.PodSpec) *Record {
 		for _, f := range podFields(spec) {
 			if f.port != nil && f.container != agent && isTCP(f.port.Protocol) &&
 				f.port.ContainerPort == int32(c.App) && isAppPortName(c.Name, f.port.Name) {
-				rec.Changes = append(rec.Changes, Change{Path: f.path, Previous: c.Name, Ours: f.port.Name})
+				rec.Changes = append(rec.Changes, FieldChange{Path: f.path, Previous: c.Name, Ours: f.port.Name})
 			}
 		}
 	}
@@ -85,14 +86,14 @@ func inferred(spec *corev1.PodSpec) *Record {
 
 // restorePod restores port names first: whether a probe's name means anything
 // depends on them.
-func restorePod(spec *corev1.PodSpec, changes []Change) (leftovers []string) {
+func restorePod(spec *corev1.PodSpec, changes []FieldChange) (leftovers []string) {
 	fields := podFields(spec)
-	var later []Change
+	var later []FieldChange
 	for _, c := range changes {
 		f := find(fields, c)
 		switch {
 		case f == nil:
-			leftovers = append(leftovers, gone(c))
+			leftovers = append(leftovers, vanished(c))
 		case f.port == nil:
 			later = append(later, c)
 		default:
@@ -108,7 +109,7 @@ func restorePod(spec *corev1.PodSpec, changes []Change) (leftovers []string) {
 
 // find returns the field that a change is about: by its path, or the port that
 // still has our name though its number or container was changed by others.
-func find(fields []field, c Change) *field {
+func find(fields []field, c FieldChange) *field {
 	for i := range fields {
 		if fields[i].path == c.Path {
 			return &fields[i]
@@ -124,7 +125,7 @@ func find(fields []field, c Change) *field {
 
 // restore sets the field unless others have changed it, or problem says why the
 // previous value would be wrong now.
-func restore(f *field, c Change, problem string) []string {
+func restore(f *field, c FieldChange, problem string) []string {
 	switch got := f.get(); {
 	case got == c.Previous:
 		return nil
@@ -137,7 +138,7 @@ func restore(f *field, c Change, problem string) []string {
 	return nil
 }
 
-func gone(c Change) string {
+func vanished(c FieldChange) string {
 	return fmt.Sprintf("%s is there no more, so it was not given back its value %q", c.Path, c.Previous)
 }
 
@@ -150,7 +151,7 @@ func uniqueName(f *field, name string) string {
 	return ""
 }
 
-func hasPort(container *corev1.Container, c Change) string {
+func hasPort(container *corev1.Container, c FieldChange) string {
 	for _, p := range container.Ports {
 		if p.Name == c.Previous && fmt.Sprint(p.ContainerPort) == c.Ours {
 			return ""

@@ -47,7 +47,7 @@ func TestUndoKeepsOthers(t *testing.T) {
 			app(d).ReadinessProbe.HTTPGet.Port = intstr.FromString("http")
 		},
 	} {
-		for capture, p := range map[string]Plan{"name": plan(byName), "number": plan(byNumber), "two": plan(byBoth, grpcPort)} {
+		for capture, p := range map[string]SidecarSpec{"name": specOf(byName), "number": specOf(byNumber), "two": specOf(byBoth, grpcPort)} {
 			t.Run(name+"/"+capture, func(t *testing.T) {
 				orig := back(t)
 				want := orig.DeepCopy()
@@ -91,7 +91,7 @@ func TestUndoAfterApply(t *testing.T) {
 			d.Spec.Template.Spec.InitContainers = []corev1.Container{{Name: "setup", Image: "x"}}
 		},
 	} {
-		for capture, p := range map[string]Plan{"name": plan(byName), "number": plan(byNumber), "both": plan(byBoth, grpcPort)} {
+		for capture, p := range map[string]SidecarSpec{"name": specOf(byName), "number": specOf(byNumber), "both": specOf(byBoth, grpcPort)} {
 			t.Run(name+"/"+capture, func(t *testing.T) {
 				orig := back(t)
 				manifest := orig.DeepCopy()
@@ -165,7 +165,7 @@ func TestUndoLeavesWhatWouldBreak(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			want := back(t)
 			tc.want(want)
-			live := sidecar(t, back(t), plan(byName))
+			live := sidecar(t, back(t), specOf(byName))
 			tc.change(live)
 			got, leftovers := undo(t, live)
 			equal(t, got, want)
@@ -199,7 +199,7 @@ func TestUndoWithoutRecord(t *testing.T) {
 		"no type": func(d *appsv1.Deployment) { d.Annotations[AnnotationUndo] = `{"version":1,"changes":"none"}` },
 	} {
 		t.Run(name, func(t *testing.T) {
-			live := sidecar(t, back(t), plan(byName, grpcPort))
+			live := sidecar(t, back(t), specOf(byName, grpcPort))
 			damage(live)
 			want := back(t)
 			numbers(want)
@@ -214,13 +214,13 @@ func TestUndoWithoutRecord(t *testing.T) {
 }
 
 func TestUndoOfNewerRecord(t *testing.T) {
-	live := sidecar(t, back(t), plan(byName))
+	live := sidecar(t, back(t), specOf(byName))
 	live.Annotations[AnnotationUndo] = `{"version":99,"what":{"is":"this"}}`
-	_, _, err := Undo(live)
+	_, _, err := Undo(view(live))
 	if !errors.Is(err, ErrNewer) {
 		t.Fatalf("got %v", err)
 	}
-	equal(t, Original(live), live)
+	equal(t, Original(view(live)).Object, live)
 }
 
 func TestUndoOfNothing(t *testing.T) {
@@ -242,23 +242,24 @@ func TestUndoLeavesNamesakes(t *testing.T) {
 // FuzzUndo: no annotation, however broken, keeps our container in the pod or
 // makes Undo touch what is not a port's name or a probe's port.
 func FuzzUndo(f *testing.F) {
-	f.Add(sidecar(f, back(f), plan(byName)).Annotations[AnnotationUndo])
+	f.Add(sidecar(f, back(f), specOf(byName)).Annotations[AnnotationUndo])
 	f.Add(`{"version":1,"changes":[{"path":"containers[app].ports[9090/TCP].name","previous":"","ours":"grpc"}]}`)
 	f.Add(`{"version":1}`)
 	f.Add(``)
 	orig := back(f)
-	live := sidecar(f, orig, plan(byName))
+	live := sidecar(f, orig, specOf(byName))
 	f.Fuzz(func(t *testing.T, annotation string) {
 		dep := live.DeepCopy()
 		dep.Annotations[AnnotationUndo] = annotation
-		got, _, err := Undo(dep)
+		undone, _, err := Undo(view(dep))
 		if err != nil {
 			if !errors.Is(err, ErrNewer) {
 				t.Fatal(err)
 			}
 			return
 		}
-		if Injected(got) || got.Annotations[AnnotationUndo] != "" {
+		got := undone.Object.(*appsv1.Deployment)
+		if Injected(undone) || got.Annotations[AnnotationUndo] != "" {
 			t.Fatal("something of ours is left")
 		}
 		want := orig.DeepCopy()

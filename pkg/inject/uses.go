@@ -5,18 +5,19 @@ import (
 	"slices"
 	"strings"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/workload"
 )
 
-// Uses lists, a line each, everything in the facts that uses a container port's
+// uses lists, a line each, everything in the facts that uses a container port's
 // name, and so will lead to the agent once it has the name: Services other than
 // captured ones (by name), and NetworkPolicies. services are all that select the
 // pods.
-func Uses(dep *appsv1.Deployment, name string, services []corev1.Service, captured []string, policies []networkingv1.NetworkPolicy) []string {
-	var uses []string
+func uses(w *workload.Workload, name string, services []corev1.Service, captured []string, policies []networkingv1.NetworkPolicy) []string {
+	var lines []string
 	for i := range services {
 		svc := &services[i]
 		if slices.Contains(captured, svc.Name) {
@@ -24,46 +25,44 @@ func Uses(dep *appsv1.Deployment, name string, services []corev1.Service, captur
 		}
 		for _, p := range svc.Spec.Ports {
 			if p.TargetPort.Type == intstr.String && p.TargetPort.StrVal == name && isTCP(p.Protocol) {
-				uses = append(uses, fmt.Sprintf("service/%s (port %d) leads to port %q and will lead to the agent too", svc.Name, p.Port, name))
+				lines = append(lines, fmt.Sprintf("service/%s (port %d) leads to port %q and will lead to the agent too", svc.Name, p.Port, name))
 			}
 		}
 	}
 	for i := range policies {
 		p := &policies[i]
-		if !matches(&p.Spec.PodSelector, dep.Spec.Template.Labels) {
+		if !matches(&p.Spec.PodSelector, w.Template.Labels) {
 			continue
 		}
 		for _, r := range p.Spec.Ingress {
 			for _, port := range r.Ports {
 				if port.Port != nil && port.Port.Type == intstr.String && port.Port.StrVal == name {
-					uses = append(uses, fmt.Sprintf("networkpolicy/%s names port %q and will speak of the agent's port", p.Name, name))
+					lines = append(lines, fmt.Sprintf("networkpolicy/%s names port %q and will speak of the agent's port", p.Name, name))
 				}
 			}
 		}
 	}
-	return slices.Compact(uses)
+	return slices.Compact(lines)
 }
 
-// Uses is the function of that name for the Deployment of the facts, with
-// PodMonitors too.
-func (f Facts) Uses(dep *appsv1.Deployment, name string, captured []string) []string {
-	uses := Uses(dep, name, f.Selecting, captured, f.Policies)
+// uses is the function of that name for the facts, with PodMonitors too.
+func (f Facts) uses(w *workload.Workload, name string, captured []string) []string {
+	lines := uses(w, name, f.Selecting, captured, f.Policies)
 	for _, m := range f.Monitors {
-		if !matches(&m.Spec.Selector, dep.Spec.Template.Labels) {
+		if !matches(&m.Spec.Selector, w.Template.Labels) {
 			continue
 		}
 		for _, e := range m.Spec.Endpoints {
 			if e.Port == name {
-				uses = append(uses, fmt.Sprintf("podmonitor/%s scrapes port %q and will scrape through the agent", m.Metadata.Name, name))
+				lines = append(lines, fmt.Sprintf("podmonitor/%s scrapes port %q and will scrape through the agent", m.Metadata.Name, name))
 			}
 		}
 	}
-	return slices.Compact(uses)
+	return slices.Compact(lines)
 }
 
-// Warnings lists what a user should know beforehand about the Services to be
-// captured.
-func Warnings(plan Plan, services []corev1.Service) []string {
+// headless warns of Services that lead clients to the pods' own addresses.
+func headless(services []corev1.Service) []string {
 	var lines []string
 	for i := range services {
 		if services[i].Spec.ClusterIP == corev1.ClusterIPNone {
@@ -73,9 +72,10 @@ func Warnings(plan Plan, services []corev1.Service) []string {
 	return lines
 }
 
-// Managers lists, a line each, what seems to own the Deployment and may revert
-// our change: Argo CD, Flux, Helm and their like.
-func Managers(dep *appsv1.Deployment) []string {
+// managers lists, a line each, what seems to own the workload and may revert our
+// change: Argo CD, Flux, Helm and their like.
+func managers(w *workload.Workload) []string {
+	labels, annotations := w.Object.GetLabels(), w.Object.GetAnnotations()
 	var lines []string
 	add := func(format string, args ...any) {
 		line := fmt.Sprintf(format, args...)
@@ -84,25 +84,25 @@ func Managers(dep *appsv1.Deployment) []string {
 		}
 	}
 	value := func(key string) string {
-		if v, ok := dep.Labels[key]; ok {
+		if v, ok := labels[key]; ok {
 			return v
 		}
-		return dep.Annotations[key]
+		return annotations[key]
 	}
 	if v := value("argocd.argoproj.io/tracking-id"); v != "" {
 		app, _, _ := strings.Cut(v, ":")
-		add("deployment/%s is kept by Argo CD (application %s): if it heals by itself it will take the agent away again", dep.Name, app)
+		add("%s is kept by Argo CD (application %s): if it heals by itself it will take the agent away again", w, app)
 	} else if v := value("argocd.argoproj.io/instance"); v != "" {
-		add("deployment/%s is kept by Argo CD (application %s): if it heals by itself it will take the agent away again", dep.Name, v)
+		add("%s is kept by Argo CD (application %s): if it heals by itself it will take the agent away again", w, v)
 	}
 	if v := value("kustomize.toolkit.fluxcd.io/name"); v != "" {
-		add("deployment/%s is kept by Flux (Kustomization %s): its next reconciliation may take the agent away again", dep.Name, v)
+		add("%s is kept by Flux (Kustomization %s): its next reconciliation may take the agent away again", w, v)
 	}
 	if v := value("helm.toolkit.fluxcd.io/name"); v != "" {
-		add("deployment/%s is kept by Flux (HelmRelease %s): its next reconciliation may take the agent away again", dep.Name, v)
+		add("%s is kept by Flux (HelmRelease %s): its next reconciliation may take the agent away again", w, v)
 	}
 	if v := value("meta.helm.sh/release-name"); v != "" {
-		add("deployment/%s belongs to Helm release %s: an upgrade meanwhile may give the port its name back", dep.Name, v)
+		add("%s belongs to Helm release %s: an upgrade meanwhile may give the port its name back", w, v)
 	}
 	if len(lines) > 0 {
 		return lines
@@ -111,9 +111,9 @@ func Managers(dep *appsv1.Deployment) []string {
 		"argocd-controller": "Argo CD", "argocd-application-controller": "Argo CD",
 		"kustomize-controller": "Flux", "helm-controller": "Flux", "fleetagent": "Fleet",
 	}
-	for _, m := range dep.ManagedFields {
+	for _, m := range w.Object.GetManagedFields() {
 		if who, ok := known[m.Manager]; ok {
-			add("deployment/%s is kept by %s: it may take the agent away again", dep.Name, who)
+			add("%s is kept by %s: it may take the agent away again", w, who)
 		}
 	}
 	return lines

@@ -146,7 +146,7 @@ func (k *conn) Read(p []byte) (int, error) {
 	}
 }
 
-// Ready says whether Read would return what has arrived already, at the most
+// Ready reports whether Read would return what has arrived already, at the most
 // after waiting for the rest of a record that has begun to arrive.
 func (k *conn) Ready() bool {
 	k.rmu.Lock()

@@ -144,7 +144,7 @@ func (d *Dialer) dialRetry(ctx context.Context, p Protocol, target Addr) (net.Co
 	return conn, err
 }
 
-// worthOther tells whether the other protocol may get through where this
+// worthOther reports whether the other protocol may get through where this
 // error stopped one: whatever stands between us and the API server does not
 // know the upgrade, or the API server does not grant its verb.
 func worthOther(err error) bool {

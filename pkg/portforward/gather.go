@@ -39,7 +39,7 @@ func newGatherer(conn net.Conn) *gatherer {
 
 func (g *gatherer) Read(p []byte) (int, error) { return g.r.Read(p) }
 
-// ready says whether a whole record has arrived. Not safe for use while
+// ready reports whether a whole record has arrived. Not safe for use while
 // reading; false for nil.
 func (g *gatherer) ready() bool { return g != nil && g.r.Buffered() >= recordLen+recordExtra }
 

@@ -109,7 +109,7 @@ func (d *Dialer) ask(ctx context.Context, a *attempt, target Addr) (net.Conn, er
 	return openStreams(a, target)
 }
 
-// accepted tells whether the answer is the upgrade that was asked for.
+// accepted reports whether the answer is the upgrade that was asked for.
 func accepted(p Protocol, resp *http.Response) bool {
 	if resp.StatusCode != http.StatusSwitchingProtocols {
 		return false

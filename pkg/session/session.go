@@ -1,8 +1,8 @@
-// Package session is the composition root: it joins port-forward, tunnel, TUN,
-// DNS, inject and intercept into what `connect` and `intercept` promise, and
-// owns the order in which they are made and undone. One Session is one laptop
-// in one namespace of one context; the same code runs in the foreground and in
-// the background process that answers on the control socket.
+// Package session is what one background process holds: a cluster, at most one
+// network, and its intercepts. It owns the order in which they begin and end. One
+// Session is one laptop in one namespace of one context; the same code runs in
+// the foreground and in the background process that answers on the control
+// socket (see pkg/control).
 //
 // Undo is always written before doing: on the laptop by the privileged helper
 // (see pkg/tun/helper), in the cluster by the record on the changed object
@@ -11,144 +11,169 @@ package session
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
-	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"sync"
 	"time"
 
 	"k8s.io/client-go/rest"
 
-	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
-	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
+	agent "github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
+	"github.com/kubectl-tele/kubectl-tele/pkg/cluster"
+	"github.com/kubectl-tele/kubectl-tele/pkg/connect"
+	"github.com/kubectl-tele/kubectl-tele/pkg/control"
+	"github.com/kubectl-tele/kubectl-tele/pkg/control/api"
+	"github.com/kubectl-tele/kubectl-tele/pkg/intercept"
 )
 
 // Config says which cluster, namespace and user a session is for.
 type Config struct {
-	Identity
-	// REST is the connection to the API server; the session copies it.
+	api.Identity
+	// REST is the connection to the API server. New copies it.
 	REST *rest.Config
 	// Dir is the session's private folder.
 	Dir string
-	// Owner is what colleagues are told about who intercepts.
-	Owner api.Owner
+	// Owner is what colleagues are told about who intercepts. New sets its
+	// Session.
+	Owner agent.Owner
 	Log   *slog.Logger
 }
 
-// maxLanes is how many lanes a session has at most, to all its agents: each is
-// a connection that the API server has to carry.
-const maxLanes = 32
+var _ control.Session = (*Session)(nil)
 
-// Session owns everything one laptop has in one namespace. Its methods may be
+// Session is everything that one laptop has in one namespace. Its methods may be
 // called concurrently.
 type Session struct {
-	*Cluster
-	cfg   Config
-	since time.Time
-	lanes *tunnel.LaneLimit
+	cfg        Config
+	cluster    *cluster.Cluster
+	intercepts *intercept.Intercepts
+	since      time.Time
 
 	mu         sync.Mutex
 	closed     bool
 	connecting bool
-	network    *network
-	intercepts map[string]*intercept
+	network    *connect.Network // nil unless it is up
 }
 
-// New makes a session that has neither network nor intercepts. It does not
+// New returns a session that has neither network nor intercepts. It does not
 // talk to the cluster.
 func New(cfg Config) (*Session, error) {
-	cluster, err := NewCluster(cfg.REST, cfg.Namespace)
+	owner := cfg.Owner
+	owner.Session = cfg.ID()
+	c, err := cluster.New(cluster.Config{REST: cfg.REST, Namespace: cfg.Namespace, Owner: owner, Log: cfg.Log})
 	if err != nil {
 		return nil, err
 	}
-	cluster.log = cfg.Log
-	run, err := newToken(8)
-	if err != nil {
-		return nil, err
-	}
-	// An agent must not take this run of the session for an earlier one.
-	cfg.Owner.Session = cfg.ID() + "-" + run
-	return &Session{
-		Cluster: cluster, cfg: cfg, since: time.Now(), lanes: tunnel.NewLaneLimit(maxLanes),
-		intercepts: map[string]*intercept{},
-	}, nil
+	return &Session{cfg: cfg, cluster: c, intercepts: intercept.New(c), since: time.Now()}, nil
 }
 
-// Status returns a copy of what the session is doing now.
-func (s *Session) Status() Status {
+// Status returns what the session is doing now.
+func (s *Session) Status() api.Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	status := Status{
+	status := api.Status{
 		ID: s.cfg.ID(), Identity: s.cfg.Identity, PID: os.Getpid(), Since: s.since,
-		Log:        LogFile(s.cfg.Dir),
-		Intercepts: []InterceptStatus{},
+		Log:        control.LogFile(s.cfg.Dir),
+		Intercepts: s.intercepts.Status(),
 	}
 	if s.network != nil {
-		n := s.network.status()
+		n := s.network.Status()
 		status.Network = &n
-	}
-	for _, i := range s.sorted() {
-		status.Intercepts = append(status.Intercepts, i.status())
 	}
 	return status
 }
 
-// unused says whether the session has nothing to live for.
-func (s *Session) unused() bool {
+// Unused reports whether the session has neither a network nor intercepts.
+func (s *Session) Unused() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.network == nil && len(s.intercepts) == 0
+	return s.network == nil && s.intercepts.Empty()
 }
 
-// closeLimit bounds Close: two rollouts and their margins.
-const closeLimit = 10 * time.Minute
+var errEnding = errors.New("this session is ending")
 
-// Close leaves every intercept and takes the network down. What cannot be
-// undone is in the error. It may be called again.
-func (s *Session) Close(ctx context.Context, p Progress) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, closeLimit, fmt.Errorf("could not undo everything within %s", closeLimit))
-	defer cancel()
+// Connect makes the laptop part of the cluster's network. It returns when names
+// answer, or undoes what it did. A session that is connected already returns at
+// once, unless its helper is gone: then it connects anew.
+func (s *Session) Connect(ctx context.Context, spec api.ConnectSpec, p api.Progress) error {
+	old, connected, err := s.beginConnect()
+	if err != nil || connected {
+		return err
+	}
+	if old != nil {
+		p.Warn("the privileged helper was gone: connecting anew")
+		if err := old.Close(ctx, nil); err != nil {
+			s.cluster.Log().Warn("the network without a helper was not taken down cleanly", "err", err)
+		}
+	}
+	n := connect.New(s.cluster, connect.Config{Dir: s.cfg.Dir, Server: s.cfg.Server, Spec: spec})
+	err = n.Up(ctx, p)
+	s.mu.Lock()
+	s.connecting = false
+	if err == nil && s.closed {
+		err = errEnding
+	}
+	if err == nil {
+		s.network = n
+	}
+	s.mu.Unlock()
+	if err != nil {
+		return errors.Join(err, n.Close(context.WithoutCancel(ctx), nil))
+	}
+	return nil
+}
+
+// beginConnect reports whether the session is connected. If it is not, the caller
+// is the only one to connect, and takes down the old network if there is one.
+func (s *Session) beginConnect() (old *connect.Network, connected bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed:
+		return nil, false, errEnding
+	case s.connecting:
+		return nil, false, errors.New("another connect is in progress")
+	case s.network != nil && !s.network.Status().HelperGone:
+		return nil, true, nil
+	}
+	old, s.network, s.connecting = s.network, nil, true
+	return old, false, nil
+}
+
+// Intercept sends the traffic of a workload's port to a handler. See
+// intercept.Intercepts, as for the next three.
+func (s *Session) Intercept(ctx context.Context, spec api.InterceptSpec, p api.Progress) (api.InterceptStatus, error) {
+	return s.intercepts.Begin(ctx, spec, p)
+}
+
+// Leave ends intercepts.
+func (s *Session) Leave(ctx context.Context, spec api.LeaveSpec, p api.Progress) error {
+	return s.intercepts.Leave(ctx, spec, p)
+}
+
+// Ended returns a channel that is closed when there is no intercept of that ID,
+// or no more.
+func (s *Session) Ended(id string) <-chan struct{} { return s.intercepts.Gone(id) }
+
+// Env returns the environment of the intercepted container.
+func (s *Session) Env(ctx context.Context, id string) (env, missing []string, err error) {
+	return s.intercepts.Env(ctx, id)
+}
+
+// Close takes the network down and leaves every intercept. What cannot be undone
+// is in the error. It may be called again.
+func (s *Session) Close(ctx context.Context, p api.Progress) error {
 	s.mu.Lock()
 	s.closed = true
 	n := s.network
 	s.network = nil
-	intercepts := s.sorted()
 	s.mu.Unlock()
 
 	// The network goes first: it is the user's own machine, and takes no time.
 	var errs []error
 	if n != nil {
-		errs = append(errs, n.close(ctx, p))
+		errs = append(errs, n.Close(ctx, p))
 	}
-	results := make(chan error)
-	for _, i := range intercepts {
-		go func() { results <- s.leave(ctx, i, p) }()
-	}
-	for range intercepts {
-		errs = append(errs, <-results)
-	}
-	return errors.Join(errs...)
-}
-
-// link makes the link to the agent in a pod; use distinguishes several links of
-// this session to the same agent.
-func (s *Session) link(pod string, port uint16, key []byte, use string, serve func(context.Context, *tunnel.Tunnel)) *link {
-	dial := func(ctx context.Context) (net.Conn, error) {
-		return s.dialAgent(ctx, pod, port)
-	}
-	cfg := tunnel.Config{Key: key, Session: s.cfg.Owner.Session + "-" + use, Lanes: s.lanes, Log: s.log}
-	return newLink(pod, dial, cfg, serve)
-}
-
-// newToken returns n random bytes in hex.
-func newToken(n int) (string, error) {
-	b := make([]byte, n)
-	if _, err := rand.Read(b); err != nil {
-		return "", fmt.Errorf("make a random token: %w", err)
-	}
-	return hex.EncodeToString(b), nil
+	return errors.Join(append(errs, s.intercepts.Close(ctx, p))...)
 }

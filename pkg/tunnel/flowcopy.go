@@ -119,7 +119,7 @@ func (f *Flow) offerLocked(p []byte) int {
 	return n
 }
 
-// offering says whether offerLocked is under way. As a flow changes lanes only
+// offering reports whether offerLocked is under way. As a flow changes lanes only
 // when all of it has been handled, no other frame of it can come meanwhile.
 func (f *Flow) offering() bool { return f.sink != nil && f.sink.busy }
 

@@ -52,7 +52,7 @@ func (f *Flow) waitReadLocked() error {
 	}
 }
 
-// readyLocked says whether a read would end at once, and how.
+// readyLocked reports whether a read would end at once, and how.
 func (f *Flow) readyLocked() (ready bool, err error) {
 	switch {
 	case f.closed:

@@ -155,7 +155,7 @@ func (l *lane) stop(lastWord []byte) {
 	l.w.stop(&l.t.meter, lastWord, abort)
 }
 
-// usable says whether flows should choose the lane.
+// usable reports whether flows should choose the lane.
 func (l *lane) usable() bool { return l.up.Load() && !l.suspect.Load() && !l.w.retiring.Load() }
 
 // bytes is what the lane has carried, both ways.

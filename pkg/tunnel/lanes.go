@@ -128,7 +128,7 @@ func (l *lane) onRetire() error {
 	return nil
 }
 
-// backlogged says whether there is more to send than goes on the lane.
+// backlogged reports whether there is more to send than goes on the lane.
 func (w *writer) backlogged() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -148,7 +148,7 @@ func (w *writer) retire() {
 	w.wakeLocked()
 }
 
-// hasRetired says whether the peer has our RETIRE.
+// hasRetired reports whether the peer has our RETIRE.
 func (w *writer) hasRetired() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -91,7 +91,7 @@ func (t *Tunnel) Lost() (since time.Time, lost bool) {
 	return t.lostSince, !t.lostSince.IsZero()
 }
 
-// Up says whether at least one lane has a connection.
+// Up reports whether at least one lane has a connection.
 func (t *Tunnel) Up() bool {
 	for _, l := range t.allLanes() {
 		if l.up.Load() {

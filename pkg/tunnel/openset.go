@@ -11,7 +11,7 @@ type openSet struct {
 	missing map[uint32]struct{} // below highest
 }
 
-// add says whether the number may come now; even is whether the peer's
+// add reports whether the number may come now; even is whether the peer's
 // numbers are.
 func (s *openSet) add(id uint32, even bool) bool {
 	if id <= s.highest {
@@ -36,7 +36,7 @@ func (s *openSet) add(id uint32, even bool) bool {
 	return true
 }
 
-// has says whether the number has come.
+// has reports whether the number has come.
 func (s *openSet) has(id uint32) bool {
 	_, missing := s.missing[id]
 	return id <= s.highest && !missing

@@ -27,7 +27,7 @@ func (o *outbox) add(m *meter, b []byte) {
 	o.next = o.end
 }
 
-// ack drops what the peer has, and says whether it can have that.
+// ack drops what the peer has, and reports whether it can have that.
 func (o *outbox) ack(m *meter, received uint64) bool {
 	if received > o.next || !o.boundary(received) {
 		return false
@@ -49,7 +49,7 @@ func (o *outbox) rewind(m *meter, received uint64) bool {
 	return true
 }
 
-// boundary says whether a frame that is kept begins or ends at an offset.
+// boundary reports whether a frame that is kept begins or ends at an offset.
 func (o *outbox) boundary(offset uint64) bool {
 	at, c := o.acked, cursor{}
 	if at < o.end {

@@ -261,7 +261,7 @@ func changeLanes(t *Tunnel, rng *rand.Rand, done <-chan struct{}) {
 	}
 }
 
-// isEmpty says whether a tunnel holds no bytes and no credit beyond that of
+// isEmpty reports whether a tunnel holds no bytes and no credit beyond that of
 // the beginning.
 func isEmpty(t *Tunnel) bool {
 	budget := t.cfg.Budget

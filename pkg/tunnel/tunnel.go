@@ -300,7 +300,7 @@ func (t *Tunnel) unwatch(f *Flow) {
 	delete(t.watched, f)
 }
 
-// peers says whether a flow number is one the peer gives: the laptop's are
+// peers reports whether a flow number is one the peer gives: the laptop's are
 // odd, the agent's even.
 func (t *Tunnel) peers(id uint32) bool { return (id%2 == 1) != t.client }
 

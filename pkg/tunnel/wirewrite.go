@@ -180,7 +180,7 @@ func (w *writer) buildLocked(x *wire, m *meter, b []byte) (_ []byte, last bool) 
 	return b, false
 }
 
-// roomLocked says whether more than n bytes beyond the outbox may be in flight.
+// roomLocked reports whether more than n bytes beyond the outbox may be in flight.
 func (w *writer) roomLocked(n int) bool {
 	room := w.out.inFlight()+n < w.pace.allowed()
 	if !room {

@@ -165,7 +165,7 @@ func (w *writer) lineUpLocked(f *Flow, urgent, away bool) {
 	}
 }
 
-// movable says whether a flow may go on on another lane: the peer has all
+// movable reports whether a flow may go on on another lane: the peer has all
 // that this one was given of it.
 func (w *writer) movable(f *Flow) bool {
 	w.mu.Lock()
@@ -301,7 +301,7 @@ func (w *writer) putLocked(f *Flow, l *lane, more, urgent bool) {
 	}
 }
 
-// betterLocked says whether bulk should go on on another lane. For balance one
+// betterLocked reports whether bulk should go on on another lane. For balance one
 // flow at a time does, so that lanes do not swap all they have.
 func (w *writer) betterLocked(f *Flow, l *lane) bool {
 	if l.t.choose(l, f, false) == l {

@@ -7,18 +7,18 @@ import (
 	"maps"
 	"slices"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 )
 
-// TemplatePod is a pod as the Deployment would make it, for Env when there is no
-// running one: what only a running pod has (name, addresses, node) stays empty.
-func TemplatePod(dep *appsv1.Deployment) *corev1.Pod {
-	t := dep.Spec.Template.DeepCopy()
-	t.Namespace = dep.Namespace
+// TemplatePod returns a pod as the workload would make it, for Env when there is
+// no running one: what only a running pod has (name, addresses, node) stays
+// empty.
+func TemplatePod(w *Workload) *corev1.Pod {
+	t := w.Template.DeepCopy()
+	t.Namespace = w.Namespace()
 	return &corev1.Pod{ObjectMeta: t.ObjectMeta, Spec: t.Spec}
 }
 
@@ -173,7 +173,7 @@ func unless(fine bool, err error) error {
 
 func isTrue(b *bool) bool { return b != nil && *b }
 
-// optional tells whether a source may be absent and is.
+// optional reports whether a source may be absent and is.
 func optional(flag *bool, err error) bool { return isTrue(flag) && apierrors.IsNotFound(err) }
 
 func (r *envReader) configMap(name string) (*corev1.ConfigMap, error) {

@@ -6,32 +6,37 @@ import (
 	"slices"
 	"strings"
 
-	appsv1 "k8s.io/api/apps/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/hint"
 )
 
 // maxListed is how many names a hint lists.
 const maxListed = 8
 
-// Get reads the Deployment that ref names. When there is none the error wraps
-// the API's NotFound and its hint lists the names that come nearest.
-func Get(ctx context.Context, client kubernetes.Interface, ns string, ref Ref) (*appsv1.Deployment, error) {
-	dep, err := client.AppsV1().Deployments(ns).Get(ctx, ref.Name, metav1.GetOptions{})
+// Get reads the workload that ref names. When there is none the error wraps the
+// API's NotFound and its hint lists the names that come nearest.
+func (ks Kinds) Get(ctx context.Context, client kubernetes.Interface, ns string, ref Ref) (*Workload, error) {
+	kind, err := ks.Of(ref)
+	if err != nil {
+		return nil, err
+	}
+	obj, err := kind.Store(client, ns).Get(ctx, ref.Name)
 	switch {
 	case err == nil:
-		return dep, nil
+		return kind.View(obj), nil
 	case apierrors.IsNotFound(err):
-		return nil, &Error{
+		return nil, &hint.Error{
 			Fact: fmt.Sprintf("there is no %s in namespace %s", ref, ns),
-			Mend: available(ctx, client, ns, ref.Name),
+			Mend: available(ctx, client, ns, kind, ref.Name),
 			Err:  err,
 		}
 	case apierrors.IsForbidden(err):
-		return nil, &Error{
+		return nil, &hint.Error{
 			Fact: fmt.Sprintf("reading %s in namespace %s is not allowed: %v", ref, ns, err),
-			Mend: fmt.Sprintf("the right to get deployments.apps in namespace %s is missing; -n chooses another namespace", ns),
+			Mend: fmt.Sprintf("the right to get %s in namespace %s is missing; -n chooses another namespace", kind.Resource(), ns),
 			Err:  err,
 		}
 	}
@@ -39,17 +44,17 @@ func Get(ctx context.Context, client kubernetes.Interface, ns string, ref Ref) (
 }
 
 // available is the hint for a name that does not exist.
-func available(ctx context.Context, client kubernetes.Interface, ns, name string) string {
-	list, err := client.AppsV1().Deployments(ns).List(ctx, metav1.ListOptions{Limit: 500})
+func available(ctx context.Context, client kubernetes.Interface, ns string, kind Kind, name string) string {
+	objects, err := ListAll(ctx, kind.Store(client, ns), metav1.ListOptions{Limit: 500})
 	if err != nil {
 		return "-n chooses another namespace"
 	}
-	if len(list.Items) == 0 {
-		return fmt.Sprintf("namespace %s has no Deployments; -n chooses another namespace", ns)
+	if len(objects) == 0 {
+		return fmt.Sprintf("namespace %s has no %ss; -n chooses another namespace", ns, kind.Resource().Title)
 	}
-	names := make([]string, 0, len(list.Items))
-	for i := range list.Items {
-		names = append(names, list.Items[i].Name)
+	names := make([]string, 0, len(objects))
+	for _, obj := range objects {
+		names = append(names, obj.GetName())
 	}
 	if near := similar(name, names); len(near) > 0 {
 		return fmt.Sprintf("did you mean %s?", strings.Join(near, " or "))
@@ -60,7 +65,7 @@ func available(ctx context.Context, client kubernetes.Interface, ns, name string
 		more = fmt.Sprintf(" and %d more", len(names)-maxListed)
 		names = names[:maxListed]
 	}
-	return fmt.Sprintf("Deployments in namespace %s: %s%s", ns, strings.Join(names, ", "), more)
+	return fmt.Sprintf("%ss in namespace %s: %s%s", kind.Resource().Title, ns, strings.Join(names, ", "), more)
 }
 
 // similar returns at most three of names that contain want, are contained in

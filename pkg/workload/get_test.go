@@ -38,10 +38,10 @@ func TestGet(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			dep, err := Get(t.Context(), client, "shop", Ref{Kind: KindDeployment, Name: tc.want})
+			w, err := AllKinds().Get(t.Context(), client, "shop", Ref{Kind: "deployment", Name: tc.want})
 			if tc.err == "" {
-				if err != nil || dep.Name != tc.want {
-					t.Fatalf("got %v, %v", dep, err)
+				if err != nil || w.Name != tc.want || w.Object.GetName() != tc.want || w.Kind != (Deployments{}) {
+					t.Fatalf("got %v, %v", w, err)
 				}
 				return
 			}
@@ -58,7 +58,7 @@ func TestGetForbidden(t *testing.T) {
 	client.PrependReactor("get", "deployments", func(clienttesting.Action) (bool, runtime.Object, error) {
 		return true, nil, apierrors.NewForbidden(schema.GroupResource{Group: "apps", Resource: "deployments"}, "back", nil)
 	})
-	_, err := Get(t.Context(), client, "other", Ref{Kind: KindDeployment, Name: "back"})
+	_, err := AllKinds().Get(t.Context(), client, "other", Ref{Kind: "deployment", Name: "back"})
 	wantError(t, err, "is not allowed", "right to get deployments.apps in namespace other")
 	if !apierrors.IsForbidden(err) {
 		t.Error("the error does not wrap Forbidden")

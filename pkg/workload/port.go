@@ -3,13 +3,15 @@ package workload
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/hint"
 )
 
 // Port is a TCP port of a workload's container that Services lead to.
@@ -35,16 +37,28 @@ func (s ServicePort) String() string {
 	return s.Service.Name + ":" + strconv.Itoa(int(s.Port.Port))
 }
 
+// Addresses returns where clients find the port: at the Service's cluster
+// addresses, of which a headless Service has none.
+func (s ServicePort) Addresses() []netip.AddrPort {
+	var all []netip.AddrPort
+	for _, ip := range s.Service.Spec.ClusterIPs {
+		if addr, err := netip.ParseAddr(ip); err == nil {
+			all = append(all, netip.AddrPortFrom(addr, uint16(s.Port.Port)))
+		}
+	}
+	return all
+}
+
 // FindPort finds the port that is meant by want: "" (the only one there is), the
 // name or number of a Service port or of a container port, or "service:port".
-// Only services that select the Deployment's pods must be given. When service is
+// Only services that select the workload's pods must be given. When service is
 // not empty only the Service of that name counts.
 //
 // The hint of an error says which ports there are.
-func FindPort(dep *appsv1.Deployment, services []corev1.Service, want, service string) (*Port, error) {
+func FindPort(w *Workload, services []corev1.Service, want, service string) (*Port, error) {
 	if name, port, found := strings.Cut(want, ":"); found {
 		if service != "" && service != name {
-			return nil, &Error{
+			return nil, &hint.Error{
 				Fact: fmt.Sprintf("port %q names another Service than --service=%s", want, service),
 				Mend: "give the Service once",
 			}
@@ -54,13 +68,13 @@ func FindPort(dep *appsv1.Deployment, services []corev1.Service, want, service s
 	if service != "" {
 		i := slices.IndexFunc(services, func(s corev1.Service) bool { return s.Name == service })
 		if i < 0 {
-			return nil, noSuchService(dep, services, service)
+			return nil, noSuchService(w, services, service)
 		}
 		services = services[i : i+1]
 	}
-	ports, others := candidates(dep, services)
+	ports, others := candidates(w, services)
 	if len(ports) == 0 {
-		return nil, noPorts(dep, services, others)
+		return nil, noPorts(w, services, others)
 	}
 	var found []*Port
 	for _, p := range ports {
@@ -72,24 +86,24 @@ func FindPort(dep *appsv1.Deployment, services []corev1.Service, want, service s
 	case 1:
 		return found[0], nil
 	case 0:
-		return nil, &Error{
-			Fact: fmt.Sprintf("deployment/%s has no port %q that a Service leads to", dep.Name, want),
+		return nil, &hint.Error{
+			Fact: fmt.Sprintf("%s has no port %q that a Service leads to", w, want),
 			Mend: "--port is one of " + list(ports),
 		}
 	}
 	if want == "" {
-		return nil, &Error{
-			Fact: fmt.Sprintf("deployment/%s has %d ports that Services lead to", dep.Name, len(found)),
+		return nil, &hint.Error{
+			Fact: fmt.Sprintf("%s has %d ports that Services lead to", w, len(found)),
 			Mend: "choose with --port one of " + list(found),
 		}
 	}
-	return nil, &Error{
-		Fact: fmt.Sprintf("port %q of deployment/%s is ambiguous", want, dep.Name),
+	return nil, &hint.Error{
+		Fact: fmt.Sprintf("port %q of %s is ambiguous", want, w),
 		Mend: "choose with --port one of " + list(found),
 	}
 }
 
-func noSuchService(dep *appsv1.Deployment, services []corev1.Service, service string) error {
+func noSuchService(w *Workload, services []corev1.Service, service string) error {
 	names := make([]string, 0, len(services))
 	for i := range services {
 		names = append(names, services[i].Name)
@@ -98,27 +112,27 @@ func noSuchService(dep *appsv1.Deployment, services []corev1.Service, service st
 	if len(names) > 0 {
 		mend = "the Services that do: " + strings.Join(names, ", ")
 	}
-	return &Error{
-		Fact: fmt.Sprintf("no Service %q selects the pods of deployment/%s", service, dep.Name),
+	return &hint.Error{
+		Fact: fmt.Sprintf("no Service %q selects the pods of %s", service, w),
 		Mend: mend,
 	}
 }
 
-func noPorts(dep *appsv1.Deployment, services []corev1.Service, others []string) error {
+func noPorts(w *Workload, services []corev1.Service, others []string) error {
 	switch {
 	case len(services) == 0:
-		return &Error{
-			Fact: fmt.Sprintf("no Service selects the pods of deployment/%s", dep.Name),
-			Mend: fmt.Sprintf("make one first, as in: kubectl expose deployment/%s -n %s --port=80 --target-port=PORT", dep.Name, dep.Namespace),
+		return &hint.Error{
+			Fact: fmt.Sprintf("no Service selects the pods of %s", w),
+			Mend: fmt.Sprintf("make one first, as in: kubectl expose %s -n %s --port=80 --target-port=PORT", w, w.Namespace()),
 		}
 	case len(others) > 0:
-		return &Error{
-			Fact: fmt.Sprintf("no Service leads to a TCP port of deployment/%s (%s)", dep.Name, strings.Join(others, "; ")),
+		return &hint.Error{
+			Fact: fmt.Sprintf("no Service leads to a TCP port of %s (%s)", w, strings.Join(others, "; ")),
 			Mend: "only TCP ports that Services lead to can be intercepted",
 		}
 	}
-	return &Error{
-		Fact: fmt.Sprintf("the Services of deployment/%s have no ports", dep.Name),
+	return &hint.Error{
+		Fact: fmt.Sprintf("the Services of %s have no ports", w),
 		Mend: "add a port to a Service that selects its pods",
 	}
 }
@@ -143,8 +157,8 @@ func (p *Port) matches(want string) bool {
 
 // candidates resolves each TCP port of the Services to the port of a container.
 // others says which Service ports lead nowhere or are not TCP.
-func candidates(dep *appsv1.Deployment, services []corev1.Service) (ports []*Port, others []string) {
-	spec := &dep.Spec.Template.Spec
+func candidates(w *Workload, services []corev1.Service) (ports []*Port, others []string) {
+	spec := &w.Template.Spec
 	for i := range services {
 		svc := &services[i]
 		for _, sp := range svc.Spec.Ports {
@@ -178,7 +192,7 @@ func resolve(spec *corev1.PodSpec, sp corev1.ServicePort) (container string, num
 	if target.Type == intstr.Int && target.IntVal == 0 || target.Type == intstr.String && target.StrVal == "" {
 		target = intstr.FromInt32(sp.Port)
 	}
-	for _, c := range serving(spec) {
+	for _, c := range Serving(spec) {
 		for _, p := range c.Ports {
 			if p.Protocol != "" && p.Protocol != corev1.ProtocolTCP {
 				continue
@@ -194,12 +208,15 @@ func resolve(spec *corev1.PodSpec, sp corev1.ServicePort) (container string, num
 	return spec.Containers[0].Name, uint16(target.IntVal), "", true
 }
 
-// serving is the containers that run as long as the pod, in the order in which
-// port names are looked up.
-func serving(spec *corev1.PodSpec) []corev1.Container {
-	all := slices.Clone(spec.Containers)
-	for _, c := range spec.InitContainers {
-		if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
+// Serving returns the containers that run as long as the pod, in the order in
+// which the endpoints controller looks up a port's name. They are part of spec.
+func Serving(spec *corev1.PodSpec) []*corev1.Container {
+	var all []*corev1.Container
+	for i := range spec.Containers {
+		all = append(all, &spec.Containers[i])
+	}
+	for i := range spec.InitContainers {
+		if c := &spec.InitContainers[i]; c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
 			all = append(all, c)
 		}
 	}

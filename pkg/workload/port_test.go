@@ -2,16 +2,13 @@ package workload
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"k8s.io/client-go/kubernetes/fake"
 )
 
 func deployment(containers ...corev1.Container) *appsv1.Deployment {
@@ -20,6 +17,9 @@ func deployment(containers ...corev1.Container) *appsv1.Deployment {
 	dep.Spec.Template.Spec.Containers = containers
 	return dep
 }
+
+// view is the Deployment as a Workload.
+func view(dep *appsv1.Deployment) *Workload { return Deployments{}.View(dep) }
 
 func container(name string, ports ...corev1.ContainerPort) corev1.Container {
 	return corev1.Container{Name: name, Ports: ports}
@@ -60,7 +60,6 @@ func TestFindPort(t *testing.T) {
 	lost := service("lost", leads("x", 80, "nosuch"))
 	for _, tc := range []struct {
 		name     string
-		dep      *appsv1.Deployment
 		services []corev1.Service
 		want     string
 		service  string
@@ -97,7 +96,7 @@ func TestFindPort(t *testing.T) {
 		{name: "no ports", services: []corev1.Service{service("headless")}, err: "have no ports"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			p, err := FindPort(two, tc.services, tc.want, tc.service)
+			p, err := FindPort(view(two), tc.services, tc.want, tc.service)
 			if tc.err != "" {
 				wantError(t, err, tc.err, tc.hint)
 				return
@@ -127,60 +126,8 @@ func TestFindPortOfNativeSidecar(t *testing.T) {
 		container("setup", tcp("http", 1)),
 		{Name: "proxy", RestartPolicy: &always, Ports: []corev1.ContainerPort{tcp("http", 2)}},
 	}
-	p, err := FindPort(dep, []corev1.Service{service("back", leads("", 80, "http"))}, "", "")
+	p, err := FindPort(view(dep), []corev1.Service{service("back", leads("", 80, "http"))}, "", "")
 	if err != nil || p.Container != "proxy" || p.Number != 2 {
 		t.Fatalf("got %+v, %v; want the native sidecar's port, not the init container's", p, err)
-	}
-}
-
-func TestServices(t *testing.T) {
-	other := service("other")
-	other.Spec.Selector = map[string]string{"app": "front"}
-	narrow := service("narrow")
-	narrow.Spec.Selector = map[string]string{"app": "back", "track": "canary"}
-	manual := service("manual")
-	manual.Spec.Selector = nil
-	external := service("external")
-	external.Spec.Type = corev1.ServiceTypeExternalName
-	back := service("back")
-	client := fake.NewClientset(&other, &narrow, &manual, &external, &back)
-	got, err := Services(t.Context(), client, "shop", map[string]string{"app": "back", "pod-template-hash": "x"})
-	if err != nil || len(got) != 1 || got[0].Name != "back" {
-		t.Fatalf("got %v, %v; want back alone", got, err)
-	}
-}
-
-func TestPods(t *testing.T) {
-	dep := deployment()
-	dep.UID = "dep"
-	dep.Spec.Selector = &metav1.LabelSelector{MatchLabels: map[string]string{"app": "back"}}
-	controlled := func(meta metav1.ObjectMeta, kind, uid string) metav1.ObjectMeta {
-		meta.Namespace, meta.Labels = "shop", map[string]string{"app": "back"}
-		meta.OwnerReferences = []metav1.OwnerReference{{Kind: kind, UID: "dep", Controller: new(true)}}
-		meta.OwnerReferences[0].UID = types.UID(uid)
-		return meta
-	}
-	pod := func(name, uid string, phase corev1.PodPhase) *corev1.Pod {
-		return &corev1.Pod{ObjectMeta: controlled(metav1.ObjectMeta{Name: name}, "ReplicaSet", uid), Status: corev1.PodStatus{Phase: phase}}
-	}
-	client := fake.NewClientset(
-		&appsv1.ReplicaSet{ObjectMeta: controlled(metav1.ObjectMeta{Name: "back-1", UID: "rs1"}, "Deployment", "dep")},
-		&appsv1.ReplicaSet{ObjectMeta: controlled(metav1.ObjectMeta{Name: "alien", UID: "rs2"}, "Deployment", "another")},
-		pod("back-1-b", "rs1", corev1.PodRunning),
-		pod("back-1-a", "rs1", corev1.PodPending),
-		pod("evicted", "rs1", corev1.PodFailed),
-		pod("alien", "rs2", corev1.PodRunning),
-		&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "bare", Namespace: "shop", Labels: map[string]string{"app": "back"}}},
-	)
-	pods, err := Pods(t.Context(), client, dep)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var names []string
-	for _, p := range pods {
-		names = append(names, p.Name)
-	}
-	if !slices.Equal(names, []string{"back-1-a", "back-1-b"}) {
-		t.Errorf("got %v", names)
 	}
 }

@@ -1,58 +1,37 @@
 package workload
 
 import (
-	"strings"
+	"encoding/json"
 	"testing"
 )
 
-func TestParseRef(t *testing.T) {
-	back := Ref{Kind: KindDeployment, Name: "back"}
+// TestRefInJSON: a Ref is one word, as the undo records of all versions have it.
+func TestRefInJSON(t *testing.T) {
+	type holder struct {
+		Workload Ref `json:"workload"`
+	}
 	for _, tc := range []struct {
-		in   string
-		want Ref
-		err  string
-		hint string
+		ref  Ref
+		text string
 	}{
-		{in: "back", want: back},
-		{in: "deploy/back", want: back},
-		{in: "deployment/back", want: back},
-		{in: "Deployments/back", want: back},
-		{in: "deployments.apps/back", want: back},
-		{in: "deployment.v1.apps/back", want: back},
-		{in: "back.v2", want: Ref{Kind: KindDeployment, Name: "back.v2"}},
-		{in: "", err: `"" is not the name`, hint: "deployment/back"},
-		{in: "deploy/", err: `"" is not the name`},
-		{in: "Back", err: `"Back" is not the name`},
-		{in: "deploy/a/b", err: `"a/b" is not the name`},
-		{in: "svc/back", err: "svc/back is a Service", hint: "--service"},
-		{in: "sts/store", err: `kind "sts" cannot be intercepted`, hint: "deploy/NAME"},
-		{in: "pod/back-1", err: `kind "pod" cannot`, hint: "a Deployment can"},
-		{in: "/back", err: `kind "" cannot`},
+		{Ref{Kind: "deployment", Name: "back"}, `{"workload":"deployment/back"}`},
+		{Ref{Kind: "statefulset", Name: "back.v2"}, `{"workload":"statefulset/back.v2"}`},
+		{Ref{Kind: "rollout", Name: "a-b"}, `{"workload":"rollout/a-b"}`}, // of a kind that is not known here
+		{Ref{}, `{"workload":""}`},
 	} {
-		t.Run(tc.in, func(t *testing.T) {
-			got, err := ParseRef(tc.in)
-			if tc.err == "" {
-				if err != nil || got != tc.want {
-					t.Fatalf("got %v, %v; want %v", got, err, tc.want)
-				}
-				return
-			}
-			wantError(t, err, tc.err, tc.hint)
-		})
+		text, err := json.Marshal(holder{tc.ref})
+		if err != nil || string(text) != tc.text {
+			t.Errorf("%v: got %s, %v; want %s", tc.ref, text, err, tc.text)
+		}
+		var got holder
+		if err := json.Unmarshal([]byte(tc.text), &got); err != nil || got.Workload != tc.ref {
+			t.Errorf("%s: got %v, %v", tc.text, got.Workload, err)
+		}
 	}
-}
-
-// wantError checks an error's text and hint by parts of them.
-func wantError(t *testing.T, err error, text, hint string) {
-	t.Helper()
-	if err == nil || !strings.Contains(err.Error(), text) {
-		t.Fatalf("error %v, want one with %q", err, text)
-	}
-	if hint == "" {
-		return
-	}
-	h, ok := err.(interface{ Hint() string })
-	if !ok || !strings.Contains(h.Hint(), hint) {
-		t.Fatalf("error %#v, want a hint with %q", err, hint)
+	for _, text := range []string{"back", "/", "/back", "deployment/"} {
+		ref := Ref{Kind: "deployment", Name: "before"}
+		if err := ref.UnmarshalText([]byte(text)); err == nil || ref.Name != "before" {
+			t.Errorf("%q was read as %v", text, ref)
+		}
 	}
 }

@@ -10,16 +10,16 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// Services returns the Services of the namespace whose selector matches pods
+// Selecting returns the Services of the namespace whose selector matches pods
 // with these labels, in order of their names. A Service without a selector
 // selects nothing.
-func Services(ctx context.Context, client kubernetes.Interface, ns string, podLabels map[string]string) ([]corev1.Service, error) {
-	list, err := client.CoreV1().Services(ns).List(ctx, metav1.ListOptions{})
+func Selecting(ctx context.Context, client kubernetes.Interface, ns string, podLabels map[string]string) ([]corev1.Service, error) {
+	all, err := ListServices(ctx, client, ns)
 	if err != nil {
-		return nil, fmt.Errorf("listing Services in namespace %s: %w", ns, err)
+		return nil, err
 	}
 	var selecting []corev1.Service
-	for _, svc := range list.Items {
+	for _, svc := range all {
 		if Selects(&svc, podLabels) {
 			selecting = append(selecting, svc)
 		}
@@ -27,7 +27,16 @@ func Services(ctx context.Context, client kubernetes.Interface, ns string, podLa
 	return selecting, nil
 }
 
-// Selects tells whether the Service's selector matches pods with these labels.
+// ListServices returns all Services of the namespace.
+func ListServices(ctx context.Context, client kubernetes.Interface, ns string) ([]corev1.Service, error) {
+	list, err := client.CoreV1().Services(ns).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("listing Services in namespace %s: %w", ns, err)
+	}
+	return list.Items, nil
+}
+
+// Selects reports whether the Service's selector matches pods with these labels.
 func Selects(svc *corev1.Service, podLabels map[string]string) bool {
 	if len(svc.Spec.Selector) == 0 || svc.Spec.Type == corev1.ServiceTypeExternalName {
 		return false

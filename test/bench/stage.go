@@ -16,8 +16,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 
+	control "github.com/kubectl-tele/kubectl-tele/pkg/control/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/portforward"
-	"github.com/kubectl-tele/kubectl-tele/pkg/session"
 	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
 	"github.com/kubectl-tele/kubectl-tele/test/apps/api"
 	"github.com/kubectl-tele/kubectl-tele/test/apps/manifests"
@@ -164,19 +164,19 @@ func (b *stage) reachable(ctx context.Context, w Way) error {
 }
 
 // status is that of the session that is connected.
-func (b *stage) status(ctx context.Context) (session.Status, error) {
+func (b *stage) status(ctx context.Context) (control.Status, error) {
 	result, err := rig.Run(b.desk.Tele(ctx, "status", "-o", "json"))
 	if err != nil {
-		return session.Status{}, err
+		return control.Status{}, err
 	}
 	var all struct {
-		Sessions []session.Status `json:"sessions"`
+		Sessions []control.Status `json:"sessions"`
 	}
 	if err := json.Unmarshal([]byte(result.Stdout), &all); err != nil {
-		return session.Status{}, fmt.Errorf("read the status: %w", err)
+		return control.Status{}, fmt.Errorf("read the status: %w", err)
 	}
 	if len(all.Sessions) != 1 || all.Sessions[0].Network == nil {
-		return session.Status{}, errors.New("there is not one session with a network")
+		return control.Status{}, errors.New("there is not one session with a network")
 	}
 	return all.Sessions[0], nil
 }

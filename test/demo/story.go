@@ -18,8 +18,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 
+	control "github.com/kubectl-tele/kubectl-tele/pkg/control/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/inject"
-	"github.com/kubectl-tele/kubectl-tele/pkg/session"
+	"github.com/kubectl-tele/kubectl-tele/pkg/workload"
 	"github.com/kubectl-tele/kubectl-tele/test/apps/api"
 	"github.com/kubectl-tele/kubectl-tele/test/apps/manifests"
 	"github.com/kubectl-tele/kubectl-tele/test/rig"
@@ -189,7 +190,7 @@ func (s *story) quit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if inject.Injected(store) || store.Annotations[inject.AnnotationUndo] != "" {
+	if inject.Injected(workload.Deployments{}.View(store)) || store.Annotations[inject.AnnotationUndo] != "" {
 		return errors.New("deployment/store is not as it was")
 	}
 	fmt.Println("  nothing is left: no agent in the cluster, routes and resolv.conf as before")
@@ -203,7 +204,7 @@ func (s *story) agent(ctx context.Context) (string, error) {
 		return "", err
 	}
 	var status struct {
-		Sessions []session.Status `json:"sessions"`
+		Sessions []control.Status `json:"sessions"`
 	}
 	if err := json.Unmarshal([]byte(result.Stdout), &status); err != nil {
 		return "", fmt.Errorf("read the status: %w", err)

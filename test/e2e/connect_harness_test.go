@@ -23,7 +23,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/kubectl-tele/kubectl-tele/pkg/session"
+	control "github.com/kubectl-tele/kubectl-tele/pkg/control/api"
 	"github.com/kubectl-tele/kubectl-tele/test/apps/api"
 	"github.com/kubectl-tele/kubectl-tele/test/apps/manifests"
 	"github.com/kubectl-tele/kubectl-tele/test/rig"
@@ -62,7 +62,7 @@ func (c connected) connect(t *testing.T) {
 }
 
 // network is what the session says of its network.
-func (c connected) network(t *testing.T) *session.NetworkStatus {
+func (c connected) network(t *testing.T) *control.NetworkStatus {
 	t.Helper()
 	st := sessionOf(t, c.Desk)
 	if st.Network == nil {

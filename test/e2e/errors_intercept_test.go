@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/kubectl-tele/kubectl-tele/pkg/inject"
+	"github.com/kubectl-tele/kubectl-tele/pkg/workload"
 	"github.com/kubectl-tele/kubectl-tele/test/apps/manifests"
 )
 
@@ -173,11 +174,11 @@ func TestErrorsElsewhere(t *testing.T) {
 	t.Cleanup(func() {
 		for _, name := range []string{"hostnet", "full"} {
 			dep, err := world.Admin.AppsV1().Deployments(ns).Get(context.Background(), name, metav1.GetOptions{})
-			if err != nil || dep.Generation != 1 || inject.Injected(dep) {
+			if err != nil || dep.Generation != 1 || inject.Injected(workload.Deployments{}.View(dep)) {
 				t.Errorf("deployment/%s was changed: %v", name, err)
 			}
 		}
-		found, err := inject.Find(context.Background(), world.Admin, ns)
+		found, err := inject.Find(context.Background(), world.Admin, workload.AllKinds(), ns)
 		if err != nil || len(found) > 0 {
 			t.Errorf("left in namespace %s: %v, %v", ns, found, err)
 		}

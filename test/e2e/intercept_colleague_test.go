@@ -15,7 +15,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/kubectl-tele/kubectl-tele/pkg/session"
+	"github.com/kubectl-tele/kubectl-tele/pkg/control/api"
 	"github.com/kubectl-tele/kubectl-tele/test/apps/manifests"
 	"github.com/kubectl-tele/kubectl-tele/test/cluster/provider"
 	"github.com/kubectl-tele/kubectl-tele/test/rig"
@@ -69,13 +69,13 @@ func TestInterceptColleague(t *testing.T) {
 				lost := kill(t, alice)
 				poll(t, "alice is seen to be gone", func(context.Context) error {
 					var out struct {
-						Workloads []session.Workload `json:"workloads"`
+						Workloads []api.Workload `json:"workloads"`
 					}
 					if err := json.Unmarshal([]byte(tele(t, bob, "list", "-o", "json")), &out); err != nil {
 						return err
 					}
 					for _, w := range out.Workloads {
-						if w.Name == name && (w.State != session.LeftBehind || len(w.Owners) != 1 || w.Owners[0].User != "alice") {
+						if w.Name == name && (w.State != api.LeftBehind || len(w.Owners) != 1 || w.Owners[0].User != "alice") {
 							return fmt.Errorf("%+v", w)
 						}
 					}
@@ -114,7 +114,7 @@ func TestInterceptColleague(t *testing.T) {
 			}
 			// An apply gives the port's name back to the app. Alice is told so.
 			poll(t, "alice is told that her traffic goes elsewhere", func(context.Context) error {
-				if i := sessionOf(t, alice).Intercepts[0]; i.State != session.Degraded || !strings.Contains(i.Notice, `"http"`) {
+				if i := sessionOf(t, alice).Intercepts[0]; i.State != api.Degraded || !strings.Contains(i.Notice, `"http"`) {
 					return fmt.Errorf("the intercept is %s: %q", i.State, i.Notice)
 				}
 				return nil

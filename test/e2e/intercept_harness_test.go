@@ -22,8 +22,9 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	control "github.com/kubectl-tele/kubectl-tele/pkg/control/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/inject"
-	"github.com/kubectl-tele/kubectl-tele/pkg/session"
+	"github.com/kubectl-tele/kubectl-tele/pkg/workload"
 	"github.com/kubectl-tele/kubectl-tele/test/apps/api"
 	"github.com/kubectl-tele/kubectl-tele/test/apps/manifests"
 	"github.com/kubectl-tele/kubectl-tele/test/rig"
@@ -230,7 +231,7 @@ func stateOf(t *testing.T, deployment string, services ...string) string {
 // record, switched Service, or ReplicaSet that a rollout undo would bring back.
 func nothingLeft(t *testing.T, names ...string) {
 	t.Helper()
-	found, err := inject.Find(t.Context(), world.Admin, namespace)
+	found, err := inject.Find(t.Context(), world.Admin, workload.AllKinds(), namespace)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -253,10 +254,10 @@ func nothingLeft(t *testing.T, names ...string) {
 }
 
 // sessionsOf are the desk's sessions.
-func sessionsOf(t *testing.T, desk *rig.Desk) []session.Status {
+func sessionsOf(t *testing.T, desk *rig.Desk) []control.Status {
 	t.Helper()
 	var out struct {
-		Sessions []session.Status `json:"sessions"`
+		Sessions []control.Status `json:"sessions"`
 	}
 	if err := json.Unmarshal([]byte(tele(t, desk, "status", "-o", "json")), &out); err != nil {
 		t.Fatal(err)
@@ -265,7 +266,7 @@ func sessionsOf(t *testing.T, desk *rig.Desk) []session.Status {
 }
 
 // sessionOf is the desk's only session.
-func sessionOf(t *testing.T, desk *rig.Desk) session.Status {
+func sessionOf(t *testing.T, desk *rig.Desk) control.Status {
 	t.Helper()
 	all := sessionsOf(t, desk)
 	if len(all) != 1 {

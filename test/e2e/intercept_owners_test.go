@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/kubectl-tele/kubectl-tele/pkg/inject"
+	"github.com/kubectl-tele/kubectl-tele/pkg/workload"
 	"github.com/kubectl-tele/kubectl-tele/test/apps/manifests"
 )
 
@@ -43,7 +44,7 @@ func TestInterceptTwoOwners(t *testing.T) {
 	timed(t, alice, "leave", name)
 	loops[0].wait(t, "the app", byApp)
 	loops[1].wait(t, "bob's laptop", byLaptop)
-	if dep := getDeployment(t, name); !inject.Injected(dep) {
+	if dep := getDeployment(t, name); !inject.Injected(workload.Deployments{}.View(dep)) {
 		t.Error("the first to leave took the agent along")
 	}
 	everyReplica(t, name, 2, "the app", isPodOf(name))

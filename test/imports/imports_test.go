@@ -14,7 +14,7 @@ func TestThisModule(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, pkg := range []string{"cmd/kubectl-tele", "cmd/tele-agent", "pkg/agent/api", "pkg/tunnel", "pkg/tun/netstack"} {
+			for _, pkg := range []string{"cmd/kubectl-tele", "cmd/tele-agent", "pkg/agent/api", "pkg/control/api", "pkg/tunnel", "pkg/tun/netstack"} {
 				if _, ok := g[Module+"/"+pkg]; !ok {
 					t.Errorf("%s is not among the %d packages: is the list whole?", pkg, len(g))
 				}
@@ -49,7 +49,7 @@ func TestRules(t *testing.T) {
 			"cmd/tele-agent -> pkg/agent -> pkg/tunnel -> sigs.k8s.io/yaml",
 			"pkg/agent -> pkg/tunnel -> sigs.k8s.io/yaml", "pkg/tunnel -> sigs.k8s.io/yaml",
 		}},
-		{"intercept with Kubernetes", "pkg/intercept k8s.io/apimachinery/pkg/labels", []string{"pkg/intercept -> k8s.io/apimachinery/pkg/labels"}},
+		{"handler with Kubernetes", "pkg/handler k8s.io/apimachinery/pkg/labels", []string{"pkg/handler -> k8s.io/apimachinery/pkg/labels"}},
 		{"helper with client-go", "pkg/tun/helper k8s.io/client-go/rest", []string{"pkg/tun/helper -> k8s.io/client-go/rest"}},
 		{"dns with client-go", "pkg/dns/osdns pkg/workload", []string{"pkg/dns/osdns -> pkg/workload -> k8s.io/client-go/kubernetes"}},
 		{"dns with other Kubernetes", "pkg/dns k8s.io/apimachinery/pkg/util/wait", nil},
@@ -57,11 +57,39 @@ func TestRules(t *testing.T) {
 		{"gVisor elsewhere", "pkg/tun gvisor.dev/gvisor/pkg/buffer", []string{"pkg/tun -> gvisor.dev/gvisor/pkg/buffer"}},
 		{"gVisor in tests", "test/bench gvisor.dev/gvisor/pkg/buffer", []string{"test/bench -> gvisor.dev/gvisor/pkg/buffer"}},
 		{"portforward with tunnel", "pkg/portforward pkg/tunnel", []string{"pkg/portforward -> pkg/tunnel"}},
+		{"intercept with cobra", "pkg/intercept github.com/spf13/cobra", []string{
+			"pkg/intercept -> github.com/spf13/cobra", "pkg/session -> pkg/intercept -> github.com/spf13/cobra",
+		}},
 		{"session with cobra", "pkg/session github.com/spf13/cobra/doc", []string{"pkg/session -> github.com/spf13/cobra/doc"}},
 		{"session with cobra from afar", "pkg/workload github.com/spf13/cobra", []string{"pkg/session -> pkg/workload -> github.com/spf13/cobra"}},
 		{"sibling with session", "pkg/portforward pkg/session", []string{
 			"pkg/portforward -> pkg/session", "pkg/portforward -> pkg/session -> pkg/tunnel",
 		}},
+		{"control with Kubernetes", "pkg/control k8s.io/client-go/rest", []string{"pkg/control -> k8s.io/client-go/rest"}},
+		{"control with session", "pkg/control pkg/session", []string{"pkg/control -> pkg/session"}},
+		{"words with behaviour", "pkg/control/api pkg/hint", []string{"pkg/control/api -> pkg/hint"}},
+		{"cluster with cobra", "pkg/cluster github.com/spf13/cobra", []string{
+			"pkg/cluster -> github.com/spf13/cobra", "pkg/connect -> pkg/cluster -> github.com/spf13/cobra",
+			"pkg/intercept -> pkg/cluster -> github.com/spf13/cobra", "pkg/session -> pkg/connect -> pkg/cluster -> github.com/spf13/cobra",
+		}},
+		{"cluster with gVisor", "pkg/cluster pkg/tun/netstack", []string{
+			"pkg/cluster -> pkg/tun/netstack -> gvisor.dev/gvisor/pkg/tcpip",
+			"pkg/intercept -> pkg/cluster -> pkg/tun/netstack -> gvisor.dev/gvisor/pkg/tcpip",
+		}},
+		{"cluster with control", "pkg/cluster pkg/control", []string{
+			"pkg/cluster -> pkg/control", "pkg/connect -> pkg/cluster -> pkg/control", "pkg/intercept -> pkg/cluster -> pkg/control",
+		}},
+		{"connect with cobra", "pkg/connect github.com/spf13/cobra", []string{
+			"pkg/connect -> github.com/spf13/cobra", "pkg/session -> pkg/connect -> github.com/spf13/cobra",
+		}},
+		{"connect with intercept", "pkg/connect pkg/intercept", []string{"pkg/connect -> pkg/intercept"}},
+		{"intercept with connect", "pkg/intercept pkg/connect", []string{"pkg/intercept -> pkg/connect"}},
+		{"intercept with gVisor", "pkg/handler pkg/tun/netstack", []string{
+			"pkg/intercept -> pkg/handler -> pkg/tun/netstack -> gvisor.dev/gvisor/pkg/tcpip",
+		}},
+		{"connect with control", "pkg/connect pkg/control", []string{"pkg/connect -> pkg/control"}},
+		{"the rest with cluster", "pkg/portforward pkg/cluster", []string{"pkg/portforward -> pkg/cluster"}},
+		{"the rest with intercept", "pkg/inject pkg/intercept", []string{"pkg/inject -> pkg/intercept"}},
 		{"tests with session", "test/bench pkg/session", nil},
 		{"session with cli", "pkg/session pkg/cli", []string{"pkg/session -> pkg/cli", "pkg/session -> pkg/cli -> github.com/spf13/cobra"}},
 		{"product with tests", "pkg/workload test/rig", []string{
@@ -79,7 +107,11 @@ func TestRules(t *testing.T) {
 				"cmd/kubectl-tele pkg/cli",
 				"cmd/tele-agent pkg/agent",
 				"pkg/cli pkg/session github.com/spf13/cobra",
-				"pkg/session pkg/portforward pkg/tunnel pkg/tun/netstack pkg/workload",
+				"pkg/session pkg/portforward pkg/tunnel pkg/workload pkg/control pkg/connect pkg/intercept",
+				"pkg/control pkg/control/api",
+				"pkg/connect pkg/cluster pkg/tun/netstack",
+				"pkg/intercept pkg/cluster pkg/handler",
+				"pkg/cluster pkg/control/api k8s.io/client-go/kubernetes",
 				"pkg/agent pkg/tunnel",
 				"pkg/tun/netstack gvisor.dev/gvisor/pkg/tcpip",
 				"pkg/workload k8s.io/client-go/kubernetes",

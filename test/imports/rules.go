@@ -23,7 +23,11 @@ var (
 	gVisor     = []string{"gvisor.dev/gvisor/..."}
 )
 
-// Rules are this module's.
+// layers is the order of the packages that know the product as a whole. Each may
+// import those to its right.
+const layers = "cli -> session -> connect, intercept -> cluster -> the rest"
+
+// Rules returns the rules of this module.
 func Rules() []Rule {
 	return []Rule{
 		{
@@ -42,9 +46,9 @@ func Rules() []Rule {
 			Why:      "the tunnel is the same at both ends, and knows only connections",
 		},
 		{
-			Packages: []string{"./pkg/intercept/..."},
+			Packages: []string{"./pkg/handler/..."},
 			Never:    kubernetes,
-			Why:      "rules and routing work on plain connections",
+			Why:      "a handler serves plain connections",
 		},
 		{
 			Packages: []string{"./pkg/tun/...", "./pkg/dns/..."},
@@ -67,19 +71,55 @@ func Rules() []Rule {
 			Why:      "a lane does not know what is sent over it",
 		},
 		{
+			Packages: []string{"./pkg/control/api/..."},
+			Never:    []string{"./..."},
+			Why:      "what commands and sessions say to each other is data alone",
+		},
+		{
+			Packages: []string{"./pkg/control/..."},
+			Never:    slices.Concat(kubernetes, cobra, gVisor, []string{"./pkg/session/..."}),
+			Why:      "the control socket carries words, and asks an interface",
+		},
+		{
+			Packages: []string{"./pkg/cluster/..."},
+			Never: slices.Concat(cobra, gVisor,
+				[]string{"./pkg/control", "./pkg/connect/...", "./pkg/intercept/...", "./pkg/session/..."}),
+			Why: "a cluster knows neither what is made of it nor who asks",
+		},
+		{
+			Packages: []string{"./pkg/connect/..."},
+			Never:    slices.Concat(cobra, []string{"./pkg/control", "./pkg/intercept/...", "./pkg/session/..."}),
+			Why:      "a network is made from a cluster, and knows no session",
+		},
+		{
+			Packages: []string{"./pkg/intercept/..."},
+			Never:    slices.Concat(cobra, gVisor, []string{"./pkg/control", "./pkg/connect/...", "./pkg/session/..."}),
+			Why:      "intercepts are made from a cluster, and know no session",
+		},
+		{
 			Packages: []string{"./pkg/session/..."},
 			Never:    cobra,
 			Why:      "the session is a library; commands are pkg/cli's",
 		},
 		{
+			Except: []string{"./pkg/cluster/...", "./pkg/connect/...", "./pkg/intercept/...", "./pkg/session/...", "./pkg/cli/...", "./cmd/...", "./test/..."},
+			Never:  []string{"./pkg/cluster/..."}, Direct: true,
+			Why: layers,
+		},
+		{
+			Except: []string{"./pkg/connect/...", "./pkg/intercept/...", "./pkg/session/...", "./pkg/cli/...", "./cmd/...", "./test/..."},
+			Never:  []string{"./pkg/connect/...", "./pkg/intercept/..."}, Direct: true,
+			Why: layers,
+		},
+		{
 			Except: []string{"./pkg/session/...", "./pkg/cli/...", "./cmd/...", "./test/..."},
-			Never:  []string{"./pkg/session/..."}, Direct: true,
-			Why: "cli -> session -> the rest",
+			Never:  []string{"./pkg/session/...", "./pkg/control"}, Direct: true,
+			Why: layers,
 		},
 		{
 			Except: []string{"./pkg/cli/...", "./cmd/...", "./test/..."},
 			Never:  []string{"./pkg/cli/..."}, Direct: true,
-			Why: "cli -> session -> the rest",
+			Why: layers,
 		},
 		{
 			Except: []string{"./test/..."},

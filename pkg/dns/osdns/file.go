@@ -87,7 +87,7 @@ func (c change) state(o Options) (state, error) {
 	return theirs, nil
 }
 
-// torn tells whether b is the beginning of written over the file that held
+// torn reports whether b is the beginning of written over the file that held
 // old, or all of written.
 func torn(b, old, written []byte) bool {
 	n := 0

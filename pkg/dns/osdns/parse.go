@@ -61,7 +61,7 @@ func (f resolvFile) upstream() Upstream {
 	return u
 }
 
-// hasName tells whether an option such as ndots:5 has this name.
+// hasName reports whether an option such as ndots:5 has this name.
 func hasName(option, name string) bool {
 	before, _, _ := strings.Cut(option, ":")
 	return before == name

@@ -24,7 +24,7 @@ var stubs = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 53}), netip.AddrFrom
 // systemd-resolved itself, which knows those.
 type resolved struct{ *system }
 
-// usesResolved tells whether programs on this machine ask systemd-resolved.
+// usesResolved reports whether programs on this machine ask systemd-resolved.
 func usesResolved(o Options) bool {
 	path, err := o.resolveLink(resolvConfPath)
 	if err != nil {

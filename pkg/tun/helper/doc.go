@@ -18,4 +18,7 @@
 //
 // Everything it changes is written to a journal first, by which the next
 // helper, or CleanUp, undoes what a killed one has left.
+//
+// Run is the helper's whole process, with the resolver of pkg/dns/osdns; how the
+// process gets its privileges is the command's business (see pkg/cli).
 package helper

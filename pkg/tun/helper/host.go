@@ -101,10 +101,10 @@ func NewHost(cfg HostConfig) (Host, error) {
 	return h, nil
 }
 
-// CleanUp undoes what a crashed predecessor with the journal of cfg has left,
+// cleanUp undoes what a crashed predecessor with the journal of cfg has left,
 // and removes the journal. It returns ErrInUse if that process is alive, and
 // nil if there is no journal.
-func CleanUp(cfg HostConfig) error {
+func cleanUp(cfg HostConfig) error {
 	cfg = cfg.withDefaults()
 	if _, err := os.Lstat(cfg.Journal); errors.Is(err, os.ErrNotExist) {
 		return nil

@@ -136,7 +136,7 @@ func TestHostUndoFails(t *testing.T) {
 	}
 	f.expect(t, "set tele0 [10.96.0.0/16]", "dns tele0 [a.b]", "dns tele0 []", "set tele0 []")
 	// The rest is for the next one.
-	if err := CleanUp(f.config()); err != nil {
+	if err := cleanUp(f.config()); err != nil {
 		t.Error(err)
 	}
 	f.expect(t, "clean dns", "clean tele0 []")
@@ -171,7 +171,7 @@ func TestCrashRecovery(t *testing.T) {
 		f := newFake(t)
 		crash(t, f)
 		for range 2 {
-			if err := CleanUp(f.config()); err != nil {
+			if err := cleanUp(f.config()); err != nil {
 				t.Error(err)
 			}
 		}
@@ -182,7 +182,7 @@ func TestCrashRecovery(t *testing.T) {
 		f := newFake(t)
 		crash(t, f)
 		f.fail["clean dns"] = true
-		if err := CleanUp(f.config()); err == nil {
+		if err := cleanUp(f.config()); err == nil {
 			t.Error("no error")
 		}
 		if _, err := NewHost(f.config()); err == nil {
@@ -190,7 +190,7 @@ func TestCrashRecovery(t *testing.T) {
 		}
 		f.fail = nil
 		f.log = nil
-		if err := CleanUp(f.config()); err != nil {
+		if err := cleanUp(f.config()); err != nil {
 			t.Error(err)
 		}
 		f.expect(t, "clean dns", "clean tele0 [10.96.0.0/16]")
@@ -199,7 +199,7 @@ func TestCrashRecovery(t *testing.T) {
 		f := newFake(t)
 		h := newHost(t, f)
 		_ = h.SetNetwork("tele0", routesA)
-		if err := CleanUp(f.config()); !errors.Is(err, ErrInUse) {
+		if err := cleanUp(f.config()); !errors.Is(err, ErrInUse) {
 			t.Errorf("clean up of a live one: %v", err)
 		}
 		if _, err := NewHost(f.config()); !errors.Is(err, ErrInUse) {
@@ -214,7 +214,7 @@ func TestCrashRecovery(t *testing.T) {
 		if err := os.WriteFile(f.journal, []byte("{"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := CleanUp(f.config()); err == nil {
+		if err := cleanUp(f.config()); err == nil {
 			t.Error("no error")
 		}
 		f.expect(t)

@@ -169,7 +169,7 @@ func TestKilledHelper(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	cleaned := false
-	if err := CleanUp(HostConfig{Journal: journal, CleanUpDNS: func() error { cleaned = true; return nil }}); err != nil {
+	if err := cleanUp(HostConfig{Journal: journal, CleanUpDNS: func() error { cleaned = true; return nil }}); err != nil {
 		t.Fatal(err)
 	}
 	if !cleaned {

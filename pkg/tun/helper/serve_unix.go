@@ -129,7 +129,7 @@ func (s *server) loop() error {
 			return s.quit(req, fmt.Errorf("request %.20q before hello", req.Op))
 		}
 		if req.Op == opClose {
-			// The answer tells whether everything was undone.
+			// The answer reports whether everything was undone.
 			err := s.host.Close()
 			return errors.Join(err, s.answer(req, reply{}, nil, err))
 		}

@@ -40,7 +40,7 @@ func newHeldAcks() *heldAcks {
 	return &heldAcks{wake: make(chan struct{}, 1), held: make(map[ackFlow]heldAck)}
 }
 
-// take says whether the packet is held, and so not to be written.
+// take reports whether the packet is held, and so not to be written.
 func (a *heldAcks) take(pkt *stack.PacketBuffer) bool {
 	ip, tcp := pkt.NetworkHeader().Slice(), header.TCP(pkt.TransportHeader().Slice())
 	if pkt.TransportProtocolNumber != header.TCPProtocolNumber || len(tcp) < header.TCPMinimumSize {

@@ -1,0 +1,43 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"net/url"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+)
+
+// rootStatus returns the API server's answer in a chain of errors, or err itself
+// if there is none.
+func rootStatus(err error) error {
+	var status apierrors.APIStatus
+	if errors.As(err, &status) {
+		if e, ok := status.(error); ok {
+			return e
+		}
+	}
+	return err
+}
+
+// kindOf returns the resource that an answer of the API server is about, "" if
+// it does not say.
+func kindOf(err error) string {
+	var status apierrors.APIStatus
+	if errors.As(err, &status) && status.Status().Details != nil {
+		return status.Status().Details.Kind
+	}
+	return ""
+}
+
+// MayPass reports whether an error of a request to the API server may pass by
+// itself: the server did not answer, or is too busy to.
+func MayPass(err error) bool {
+	status := rootStatus(err)
+	if _, answered := status.(apierrors.APIStatus); answered {
+		return apierrors.IsTimeout(status) || apierrors.IsServerTimeout(status) || apierrors.IsTooManyRequests(status) ||
+			apierrors.IsInternalError(status) || apierrors.IsServiceUnavailable(status)
+	}
+	way, ok := errors.AsType[*url.Error](err)
+	return ok && !errors.Is(way, context.Canceled)
+}

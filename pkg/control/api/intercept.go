@@ -1,0 +1,40 @@
+package api
+
+// InterceptState is where an intercept stands.
+//
+//	starting -> active <-> degraded -> leaving
+type InterceptState string
+
+// The states of an intercept.
+const (
+	// Starting: the workload is being changed or agents are being reached.
+	Starting InterceptState = "starting"
+	// Active: every agent of the workload sends its traffic here.
+	Active InterceptState = "active"
+	// Degraded: at least one agent does not; its traffic goes to the app.
+	Degraded InterceptState = "degraded"
+	// Leaving: the traffic is being given back to the app.
+	Leaving InterceptState = "leaving"
+)
+
+// InterceptStatus is one intercept of a session.
+type InterceptStatus struct {
+	ID        string   `json:"id"`
+	Workload  string   `json:"workload"` // KIND/NAME, such as deployment/store
+	Namespace string   `json:"namespace"`
+	Container string   `json:"container"`
+	Port      uint16   `json:"port"`
+	Services  []string `json:"services"`
+	Inject    string   `json:"inject"`
+	Capture   []string `json:"capture"`
+	Handler   string   `json:"handler"`
+	// HandlerError is why the last connection did not reach the handler and
+	// went to the app instead.
+	HandlerError string `json:"handlerError,omitempty"`
+
+	State  InterceptState `json:"state"`
+	Agents []AgentStatus  `json:"agents"`
+	Owner  Owner          `json:"owner"`
+	// Notice is what others did to the workload meanwhile.
+	Notice string `json:"notice,omitempty"`
+}

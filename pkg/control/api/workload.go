@@ -1,0 +1,41 @@
+package api
+
+import "time"
+
+// WorkloadState is what list says of a workload.
+type WorkloadState string
+
+// The states of a workload.
+const (
+	// Ready: nobody intercepts it.
+	Ready WorkloadState = "ready"
+	// Intercepted: at least one live session does.
+	Intercepted WorkloadState = "intercepted"
+	// LeftBehind: it carries an agent that no live session uses.
+	LeftBehind WorkloadState = "left-behind"
+)
+
+// Workload is a workload of any kind and who intercepts it.
+type Workload struct {
+	Kind       string          `json:"kind"`  // singular, in lower case: deployment
+	Group      string          `json:"group"` // of the kind: apps
+	Name       string          `json:"name"`
+	Namespace  string          `json:"namespace"`
+	Replicas   int32           `json:"replicas"`
+	Ready      int32           `json:"ready"`
+	State      WorkloadState   `json:"state"`
+	Owners     []WorkloadOwner `json:"owners,omitempty"`
+	Capture    []string        `json:"capture,omitempty"`
+	AgentImage string          `json:"agentImage,omitempty"`
+}
+
+// WorkloadOwner is one intercept of a workload, of any session.
+type WorkloadOwner struct {
+	User  string    `json:"user"`
+	Host  string    `json:"host"`
+	ID    string    `json:"id"`
+	Port  uint16    `json:"port"`
+	Since time.Time `json:"since"`
+	// Live reports whether an agent has the intercept in force now.
+	Live bool `json:"live"`
+}

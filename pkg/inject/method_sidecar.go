@@ -1,0 +1,176 @@
+package inject
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/access"
+	"github.com/kubectl-tele/kubectl-tele/pkg/workload"
+)
+
+// Sidecar is the Method that adds the agent to the workload's pod template. It
+// takes over the port's name, or switches the Services that lead to its number.
+type Sidecar struct{}
+
+// Plan plans one rolling update, or none where an agent is there already.
+func (Sidecar) Plan(ctx context.Context, c Cluster, r Request) (*Plan, error) {
+	plan := &Plan{Target: r.Target.Ref, Method: "sidecar", Rights: sidecarRights(r.Target.Kind.Resource())}
+	if refusal := never(r.Target); refusal != nil {
+		plan.Refusals = []Refusal{*refusal}
+		return plan, nil
+	}
+	// The names and numbers of ports mean nothing here without the record.
+	if _, err := ReadRecord(r.Target.Object); err != nil {
+		return nil, cleanFirst(r.Target, err)
+	}
+	capture, err := PlanCapture(r.Target, r.services(), r.Port.Container, r.Port.Number, r.Mode)
+	if refusal := refusalOf(Uncapturable, err); refusal != nil {
+		plan.Refusals = []Refusal{*refusal}
+		return plan, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	plan.Captures = capture.words()
+	// A server that does not tell its version gets what works everywhere.
+	version, err := c.Client.Discovery().ServerVersion()
+	if err != nil {
+		version = nil
+	}
+	spec := SidecarSpec{Agent: r.Agent, Native: NativeSidecars(version), Captures: []Capture{capture}, Owner: r.Owner}
+	changed, err := AddSidecar(r.Target, spec)
+	if err != nil {
+		return nil, err
+	}
+	facts, err := gather(ctx, c.Client, c.Kinds, r.Target, r.services())
+	if err != nil {
+		return nil, err
+	}
+	plan.Refusals = refusals(r.Target, changed, spec.Captures, facts)
+	if Restarts(r.Target, changed) {
+		plan.Restarts = r.Target.State.Replicas
+		plan.Warnings = sidecarWarnings(r, capture, facts)
+		if len(plan.Refusals) == 0 || onlyRestarts(plan.Refusals) {
+			spec.Agent, err = admitted(ctx, c, r.Target, spec)
+			if refusal := refusalOf(NotAdmitted, err); refusal != nil {
+				plan.Refusals = append([]Refusal{*refusal}, plan.Refusals...)
+			} else if err != nil {
+				return nil, err
+			}
+		}
+	} else {
+		plan.Joins = true
+	}
+	plan.Arrivals = []Change{arrival(c, r.Target, spec)}
+	if capture.Service {
+		plan.Rights = append(plan.Rights, serviceRights()...)
+		plan.Switches = switches(c, r, takesName(changed, capture))
+	}
+	return plan, nil
+}
+
+// takesName reports whether the agent of the changed workload has the captured
+// port's name, for this capture or for one that was there before.
+func takesName(changed *workload.Workload, capture Capture) bool {
+	return slices.ContainsFunc(CapturesIn(changed), func(c Capture) bool { return c.App == capture.App && c.Name != "" })
+}
+
+// sidecarRights are the rights to change a workload of this kind and to remove
+// what the change leaves.
+func sidecarRights(r workload.Resource) []access.Right {
+	return []access.Right{
+		{Verb: "get", Group: r.Group, Resource: r.Plural},
+		{Verb: "watch", Group: r.Group, Resource: r.Plural},
+		{Verb: "patch", Group: r.Group, Resource: r.Plural},
+		{Verb: "list", Group: r.Group, Resource: r.Revisions},
+		{Verb: "delete", Group: r.Group, Resource: r.Revisions},
+	}
+}
+
+// sidecarWarnings says what else the rolling update touches.
+func sidecarWarnings(r Request, capture Capture, facts Facts) []string {
+	var lines, names []string
+	for _, svc := range r.services() {
+		names = append(names, svc.Name)
+	}
+	if capture.Name != "" {
+		lines = append(lines, facts.uses(r.Target, capture.Name, names)...)
+	}
+	lines = append(lines, headless(r.services())...)
+	return append(lines, managers(r.Target)...)
+}
+
+func onlyRestarts(refusals []Refusal) bool {
+	return !slices.ContainsFunc(refusals, func(r Refusal) bool { return !r.Restart })
+}
+
+// admitted asks the API server whether it would admit the pods, and returns the
+// options with a CPU limit if it demands one.
+func admitted(ctx context.Context, c Cluster, w *workload.Workload, spec SidecarSpec) (Options, error) {
+	ask := func() error {
+		changed, err := AddSidecar(w, spec)
+		if err != nil {
+			return err
+		}
+		_, err = DryRun(ctx, c.Client, c.Namespace, *changed.Template)
+		return err
+	}
+	err := ask()
+	if NeedsCPULimit(err) {
+		resources := DefaultResources()
+		if spec.Agent.Resources != nil {
+			resources = *spec.Agent.Resources
+		}
+		limited := WithCPULimit(resources, resource.MustParse("1"))
+		spec.Agent.Resources = &limited
+		err = ask()
+	}
+	return spec.Agent, err
+}
+
+// arrival is the change of the workload.
+func arrival(c Cluster, w *workload.Workload, spec SidecarSpec) Change {
+	return Change{
+		Ref: w.Ref, kind: w.Kind, store: w.Kind.Store(c.Client, c.Namespace),
+		update: func(_ context.Context, now workload.Object) (workload.Object, error) {
+			changed, err := AddSidecar(w.Kind.View(now), spec)
+			if err != nil {
+				return nil, err
+			}
+			return changed.Object, nil
+		},
+	}
+}
+
+// switches are the changes of the Services that lead to the captured port by its
+// number, or by its name if the agent does not have that.
+func switches(c Cluster, r Request, named bool) []Change {
+	var all []Change
+	store := workload.Services(c.Client, c.Namespace)
+	for _, svc := range r.Port.Services {
+		if svc.Named && named {
+			continue
+		}
+		ref := workload.Ref{Kind: "service", Name: svc.Service.Name}
+		if n := slices.IndexFunc(all, func(have Change) bool { return have.Ref == ref }); n >= 0 {
+			all[n].Addresses = append(all[n].Addresses, svc.Addresses()...)
+			continue
+		}
+		all = append(all, Change{
+			Ref: ref, store: store, Addresses: svc.Addresses(),
+			Done: fmt.Sprintf("service/%s leads to the agents; connections that clients hold open stay with the app until they close them", svc.Service.Name),
+			// What the agent listens on is known once the workload is changed.
+			update: func(ctx context.Context, now workload.Object) (workload.Object, error) {
+				w, err := c.Kinds.Get(ctx, c.Client, c.Namespace, r.Target.Ref)
+				if err != nil {
+					return nil, err
+				}
+				return switchService(now, w, r.Owner)
+			},
+		})
+	}
+	return all
+}

@@ -1,0 +1,187 @@
+package intercept
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	agent "github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
+	"github.com/kubectl-tele/kubectl-tele/pkg/cluster"
+	"github.com/kubectl-tele/kubectl-tele/pkg/handler"
+	"github.com/kubectl-tele/kubectl-tele/pkg/hint"
+	"github.com/kubectl-tele/kubectl-tele/pkg/inject"
+	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
+	"github.com/kubectl-tele/kubectl-tele/pkg/workload"
+)
+
+// reachLimit bounds reaching all agents once their pods run.
+const reachLimit = 20 * time.Second
+
+// begin takes the traffic. It returns when new connections and those that clients
+// keep alive reach the agents, as far as that can be had; what cannot is said.
+func (i *Intercept) begin(ctx context.Context) error {
+	if !i.spec.Lazy {
+		if err := checkHandler(ctx, handler.Handler(i.spec.Handler)); err != nil {
+			return err
+		}
+	}
+	plan, err := i.choose(ctx)
+	if err != nil {
+		return err
+	}
+	w, replaced, err := i.arrive(ctx, plan)
+	if err != nil {
+		return err
+	}
+	if err := i.register(w); err != nil {
+		return err
+	}
+	if replaced {
+		if err := i.rollOut(ctx, w); err != nil {
+			return err
+		}
+	}
+	if err := i.reachAll(ctx, w); err != nil {
+		return err
+	}
+	if replaced {
+		old := func(p *corev1.Pod) bool { return !captures(p, i.target.port.Number) }
+		if err := waitReplaced(ctx, i.cluster, w, i.agents.Changed, old, i.progress.emit()); err != nil {
+			return err
+		}
+	}
+	return i.switchOver(ctx, plan)
+}
+
+// checkHandler makes sure that something answers before traffic is sent there.
+func checkHandler(ctx context.Context, h handler.Handler) error {
+	return hint.With(h.Check(ctx),
+		"start the handler first, or let tele start it: kubectl tele intercept WORKLOAD --port PORT -- COMMAND",
+		"--to HOST:PORT names another handler")
+}
+
+// choose plans the intercept and refuses what would hurt or not work, before
+// anything is changed.
+func (i *Intercept) choose(ctx context.Context) (*inject.Plan, error) {
+	c := i.cluster
+	key, err := cluster.NewKey()
+	if err != nil {
+		return nil, err
+	}
+	w, err := c.Kinds().Get(ctx, c.Client(), c.Namespace(), i.target.Ref)
+	if err != nil {
+		return nil, err
+	}
+	place := inject.Cluster{Client: c.Client(), Kinds: c.Kinds(), Namespace: c.Namespace()}
+	plan, err := inject.Choose(ctx, place, i.set.methods, inject.Request{
+		Target: w, Port: i.target.port,
+		Agent: inject.Options{Image: i.spec.AgentImage, Key: key},
+		Owner: i.recordOwner(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := plan.Refused(i.spec.AllowRestart); err != nil {
+		return nil, err
+	}
+	i.mu.Lock()
+	i.plan = plan
+	i.mu.Unlock()
+	p := i.progress.emit()
+	p.Done(plan.String())
+	for _, warning := range plan.Warnings {
+		p.Warn(warning)
+	}
+	return plan, nil
+}
+
+// arrive brings the agents into the workload. replaced reports whether its pods
+// are being replaced, by this or by another's rolling update to the same agent.
+func (i *Intercept) arrive(ctx context.Context, plan *inject.Plan) (w *workload.Workload, replaced bool, err error) {
+	i.recorded = true
+	for _, change := range plan.Arrivals {
+		changed, restarts, err := change.Apply(ctx)
+		if err != nil {
+			return nil, false, err
+		}
+		if changed != nil {
+			w, replaced = changed, replaced || restarts || changed.State.Rolling()
+		}
+	}
+	if w == nil {
+		return nil, false, fmt.Errorf("no agent arrives at %s", i.target)
+	}
+	return w, replaced, nil
+}
+
+// register asks every agent of the workload, those that come too, for the
+// traffic.
+func (i *Intercept) register(w *workload.Workload) error {
+	var err error
+	if i.agents, err = i.cluster.Agents(w); err != nil {
+		return err
+	}
+	registration, err := i.agents.Register(agent.Registration{
+		ID: i.id, Owner: i.owner,
+		Rules: []agent.Rule{{Port: i.target.port.Number, Action: agent.Take}},
+	}, i.serve)
+	if err != nil {
+		return err
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.registration = registration
+	return nil
+}
+
+// serve answers one captured connection.
+func (i *Intercept) serve(ctx context.Context, req *tunnel.Request) {
+	if !i.probes.recognize(req) {
+		i.handler.Serve(ctx, req)
+	}
+}
+
+// rollOut waits for the rolling update.
+func (i *Intercept) rollOut(ctx context.Context, w *workload.Workload) error {
+	p := i.progress.emit()
+	p.Doing("rolling update of " + w.String())
+	if err := waitRollout(ctx, i.cluster, w, i.agents.Changed, p); err != nil {
+		return err
+	}
+	p.Done("rolling update of " + w.String() + " complete")
+	return nil
+}
+
+// reachAll waits until the agents of all pods that are there to stay have the
+// intercept in force.
+func (i *Intercept) reachAll(ctx context.Context, w *workload.Workload) error {
+	pods, err := w.Kind.Controller(i.cluster.Client()).Pods(ctx, w)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, reachLimit, fmt.Errorf("no answer within %s", reachLimit))
+	defer cancel()
+	err = i.registration.Wait(ctx, running(pods))
+	var refused *tunnel.RefusedError
+	if errors.As(err, &refused) && refused.Reason == tunnel.Conflict {
+		return hint.With(fmt.Errorf("%s is intercepted already: %w", i.target, err), "`kubectl tele list` shows by whom")
+	}
+	return err
+}
+
+// switchOver leads clients to the agents where that takes a change of its own.
+func (i *Intercept) switchOver(ctx context.Context, plan *inject.Plan) error {
+	p := i.progress.emit()
+	for _, change := range plan.Switches {
+		if _, _, err := change.Apply(ctx); err != nil {
+			return err
+		}
+		if change.Done != "" {
+			p.Done(change.Done)
+		}
+	}
+	return i.prove(ctx, plan.Switches)
+}

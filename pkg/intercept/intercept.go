@@ -1,0 +1,177 @@
+package intercept
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	agent "github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
+	"github.com/kubectl-tele/kubectl-tele/pkg/cluster"
+	"github.com/kubectl-tele/kubectl-tele/pkg/control/api"
+	"github.com/kubectl-tele/kubectl-tele/pkg/handler"
+	"github.com/kubectl-tele/kubectl-tele/pkg/inject"
+)
+
+// Intercept is one rule: a port of a workload to a handler. Its goroutine, run,
+// owns it; what others read is guarded by mu.
+type Intercept struct {
+	id      string
+	spec    api.InterceptSpec
+	set     *Intercepts
+	cluster *cluster.Cluster
+	target  *target
+	owner   agent.Owner
+	handler *handler.Server
+	probes  probes
+	log     *slog.Logger
+
+	progress listeners
+	wanted   context.Context // ends when the intercept is to be left
+	end      context.CancelCauseFunc
+	begun    chan struct{} // closed when the intercept is in force
+	gone     chan struct{} // closed when it is gone
+	failure  error         // why it never was in force; read it after gone
+	undone   error         // what could not be put back; read it after gone
+
+	// Owned by run alone:
+	recorded bool // the undo records in the cluster may name this intercept
+	agents   *cluster.Agents
+
+	mu           sync.Mutex
+	state        state
+	plan         *inject.Plan
+	registration *cluster.Registration
+	notice       string // what others did to the workload meanwhile
+}
+
+// state is where an intercept stands; see the package doc.
+type state int
+
+const (
+	starting state = iota
+	active
+	leaving
+	gone
+)
+
+func (s state) String() string {
+	return [...]string{"starting", "active", "leaving", "gone"}[s]
+}
+
+// errLeft is why an intercept is left that nobody interrupted.
+var errLeft = errors.New("it was left before it was in force")
+
+func newIntercept(s *Intercepts, t *target, spec api.InterceptSpec) (*Intercept, error) {
+	id, err := cluster.NewToken(6)
+	if err != nil {
+		return nil, err
+	}
+	if spec.Handler == "" {
+		spec.Handler = string(handler.Localhost(t.port.Number))
+	}
+	owner := s.cluster.Owner()
+	owner.Since = time.Now().UTC().Truncate(time.Second)
+	i := &Intercept{
+		id: id, spec: spec, set: s, cluster: s.cluster, target: t, owner: owner,
+		log:   s.cluster.Log().With("intercept", id, "workload", t.Ref.String()),
+		begun: make(chan struct{}), gone: make(chan struct{}),
+	}
+	i.handler = handler.NewServer(handler.Handler(spec.Handler), i.log)
+	i.wanted, i.end = context.WithCancelCause(context.Background())
+	return i, nil
+}
+
+// run is the life of the intercept.
+func (i *Intercept) run() {
+	defer close(i.gone)
+	defer i.set.remove(i)
+	ctx, cancel := context.WithTimeoutCause(i.wanted, i.spec.Timeout, fmt.Errorf("the intercept was not active within %s", i.spec.Timeout))
+	i.failure = i.begin(ctx)
+	if cause := context.Cause(ctx); i.failure != nil && cause != nil && !errors.Is(i.failure, cause) {
+		i.failure = fmt.Errorf("%w: %w", cause, i.failure)
+	}
+	cancel()
+	if i.failure == nil {
+		i.enter(active)
+		close(i.begun)
+		i.guard()
+	} else if i.recorded {
+		i.progress.emit().Warn("putting back what was there")
+	}
+	i.enter(leaving)
+	undo, cancel := context.WithTimeoutCause(context.Background(), undoLimit, fmt.Errorf("could not undo everything within %s", undoLimit))
+	defer cancel()
+	i.undone = i.undo(undo)
+	i.enter(gone)
+}
+
+// leave ends the intercept and returns when it is gone, or when ctx ends.
+func (i *Intercept) leave(ctx context.Context, p api.Progress) error {
+	defer i.progress.add(p)()
+	i.end(errLeft)
+	select {
+	case <-i.gone:
+		return i.undone
+	case <-ctx.Done():
+		return fmt.Errorf("leave %s: it goes on: %w", i.target, context.Cause(ctx))
+	}
+}
+
+func (i *Intercept) enter(s state) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.state = s
+	i.log.Debug("intercept", "state", s)
+}
+
+func (i *Intercept) note(text string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.notice = text
+}
+
+// recordOwner is the intercept's owner as undo records keep it.
+func (i *Intercept) recordOwner() inject.Owner {
+	return inject.Owner{
+		User: i.owner.User, Host: i.owner.Host, Session: i.owner.Session, Since: i.owner.Since,
+		ID: i.id, Port: i.target.port.Number,
+	}
+}
+
+// Status returns what the intercept is doing now.
+func (i *Intercept) Status() api.InterceptStatus {
+	i.mu.Lock()
+	s, plan, registration, notice := i.state, i.plan, i.registration, i.notice
+	i.mu.Unlock()
+	st := api.InterceptStatus{
+		ID: i.id, Workload: i.target.Ref.String(), Namespace: i.cluster.Namespace(),
+		Container: i.target.port.Container, Port: i.target.port.Number,
+		Services: i.target.serviceNames(), Handler: i.spec.Handler,
+		Agents: []api.AgentStatus{}, Owner: api.Owner(i.owner), Notice: notice,
+	}
+	if plan != nil {
+		st.Inject, st.Capture = plan.Method, plan.Captures
+	}
+	if registration != nil {
+		st.Agents = registration.Status()
+	}
+	if failed := i.handler.Failed(); failed != nil {
+		st.HandlerError = failed.Error()
+	}
+	degraded := notice != "" || slices.ContainsFunc(st.Agents, func(a api.AgentStatus) bool { return !a.Up })
+	switch {
+	case s == starting:
+		st.State = api.Starting
+	case s == active && degraded:
+		st.State = api.Degraded
+	case s == active:
+		st.State = api.Active
+	default:
+		st.State = api.Leaving
+	}
+	return st
+}

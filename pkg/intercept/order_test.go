@@ -1,0 +1,401 @@
+package intercept
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/control/api"
+	"github.com/kubectl-tele/kubectl-tele/pkg/inject"
+	"github.com/kubectl-tele/kubectl-tele/pkg/workload"
+)
+
+// play runs a scene on a stage of its own, in the test's time.
+func play(t *testing.T, name string, scene func(t *testing.T, s *stage)) bool {
+	return t.Run(name, func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			s := newStage(t)
+			defer s.close()
+			scene(t, s)
+		})
+	})
+}
+
+// eachCall plays a scene once for each call that act makes to the API server, with
+// disturb at that call, until act makes fewer.
+func eachCall(t *testing.T, act func(s *stage) (u *user, do func()), disturb func(t *testing.T, s *stage, call string) error, check func(t *testing.T, s *stage, u *user)) {
+	for n := int32(1); ; n++ {
+		reached := false
+		ok := play(t, fmt.Sprint(n), func(t *testing.T, s *stage) {
+			u, do := act(s)
+			var calls atomic.Int32
+			u.api.before = func(call string) error {
+				if calls.Add(1) != n {
+					return nil
+				}
+				reached = true
+				return disturb(t, s, call)
+			}
+			do()
+			u.api.before = func(string) error { return nil }
+			check(t, s, u)
+		})
+		if !reached || !ok {
+			if n < 5 {
+				t.Errorf("only %d calls: is the test whole?", n-1)
+			}
+			return
+		}
+	}
+}
+
+func TestBeginAndLeave(t *testing.T) {
+	play(t, "alone", func(t *testing.T, s *stage) {
+		alice := s.user("alice")
+		if err := alice.begin(t.Context(), "8080"); err != nil {
+			t.Fatal(err)
+		}
+		st := alice.Status()
+		if len(st) != 1 || st[0].State != api.Active || len(st[0].Agents) != 2 || st[0].Workload != "deployment/store" {
+			t.Errorf("status %+v", st)
+		}
+		if svc := s.get(services, "web").(*corev1.Service); svc.Spec.Ports[0].TargetPort.IntVal < inject.FirstListenPort {
+			t.Errorf("service/web leads to %v", svc.Spec.Ports)
+		}
+		if err := alice.Leave(t.Context(), api.LeaveSpec{Workload: store}, alice.hear); err != nil {
+			t.Fatal(err)
+		}
+		s.asBefore()
+		if len(alice.Status()) != 0 {
+			t.Error("the intercept is not forgotten")
+		}
+	})
+}
+
+// TestOldPodsAreGone: an intercept is in force, and is over, when the pods are gone
+// to which clients may keep connections.
+func TestOldPodsAreGone(t *testing.T) {
+	play(t, "both", func(t *testing.T, s *stage) {
+		ending := func() (names []string) {
+			for _, pod := range s.oldPods(&appsv1.ReplicaSet{}) {
+				if pod.DeletionTimestamp != nil {
+					names = append(names, pod.Name)
+				}
+			}
+			return names
+		}
+		alice := s.user("alice")
+		if err := alice.begin(t.Context(), "8080"); err != nil {
+			t.Fatal(err)
+		}
+		if left := ending(); len(left) > 0 {
+			t.Errorf("in force while %v are ending", left)
+		}
+		if err := alice.Close(t.Context(), alice.hear); err != nil {
+			t.Fatal(err)
+		}
+		if left := ending(); len(left) > 0 {
+			t.Errorf("over while %v are ending", left)
+		}
+		said(t, alice.told(), "waiting for old pods to end")
+	})
+}
+
+// TestLeaveDuringBegin: whatever step a beginning is at, leave ends it and returns
+// when all it did is undone.
+func TestLeaveDuringBegin(t *testing.T) {
+	eachCall(t, func(s *stage) (*user, func()) {
+		alice := s.user("alice")
+		return alice, func() {
+			left := make(chan error, 1)
+			before := alice.api.before
+			alice.api.before = func(call string) error {
+				err := before(call)
+				if errors.Is(err, errLeaveNow) {
+					go func() { left <- alice.Close(context.Background(), alice.hear) }()
+					synctest.Wait()
+					return nil
+				}
+				return err
+			}
+			beginErr := alice.begin(s.ctx, "8080")
+			select {
+			case err := <-left:
+				if err != nil {
+					s.t.Errorf("leave: %v", err)
+				}
+				// What had been begun too late to be cancelled was in force for a moment.
+				if beginErr == nil {
+					s.t.Log("the intercept was in force before it was left")
+				}
+			case <-time.After(time.Hour):
+				if beginErr != nil {
+					s.t.Errorf("begin: %v", beginErr)
+				}
+			}
+			_ = alice.Close(context.Background(), alice.hear)
+		}
+	}, func(*testing.T, *stage, string) error { return errLeaveNow },
+		func(_ *testing.T, s *stage, _ *user) { s.asBefore() })
+}
+
+var errLeaveNow = errors.New("leave now")
+
+// TestInterruptedBegin: the end of the command that begins (Ctrl-C) does the same.
+func TestInterruptedBegin(t *testing.T) {
+	eachCall(t, func(s *stage) (*user, func()) {
+		alice := s.user("alice")
+		return alice, func() {
+			ctx, interrupt := context.WithCancel(s.ctx)
+			defer interrupt()
+			before := alice.api.before
+			alice.api.before = func(call string) error {
+				if err := before(call); err != nil {
+					interrupt()
+					synctest.Wait()
+				}
+				return nil
+			}
+			if err := alice.begin(ctx, "8080"); err == nil {
+				_ = alice.Close(context.Background(), alice.hear)
+			}
+		}
+	}, func(*testing.T, *stage, string) error { return errLeaveNow },
+		func(_ *testing.T, s *stage, _ *user) { s.asBefore() })
+}
+
+// TestConflicts: others change an object just before each write; nothing of theirs
+// is lost.
+func TestConflicts(t *testing.T) {
+	touch := func(_ *testing.T, s *stage, call string) error {
+		switch call {
+		case "patch deployment":
+			s.modify(deployments, store, func(obj object) { obj.SetLabels(map[string]string{"touched": "yes"}) })
+		case "patch service":
+			for _, name := range []string{"web", "admin"} {
+				s.modify(services, name, func(obj object) { obj.SetLabels(map[string]string{"touched": "yes"}) })
+			}
+		}
+		return nil
+	}
+	t.Run("begin", func(t *testing.T) {
+		eachCall(t, func(s *stage) (*user, func()) {
+			alice := s.user("alice")
+			return alice, func() {
+				if err := alice.begin(s.ctx, "8080"); err != nil {
+					s.t.Errorf("begin: %v", err)
+				}
+			}
+		}, touch, func(t *testing.T, s *stage, alice *user) {
+			if err := alice.Close(t.Context(), alice.hear); err != nil {
+				t.Errorf("leave: %v", err)
+			}
+			s.asBefore()
+		})
+	})
+	t.Run("leave", func(t *testing.T) {
+		eachCall(t, func(s *stage) (*user, func()) {
+			alice := s.user("alice")
+			if err := alice.begin(s.ctx, "8080"); err != nil {
+				s.t.Fatal(err)
+			}
+			return alice, func() {
+				if err := alice.Close(s.ctx, alice.hear); err != nil {
+					s.t.Errorf("leave: %v", err)
+				}
+			}
+		}, touch, func(_ *testing.T, s *stage, _ *user) { s.asBefore() })
+	})
+}
+
+// silence makes the API server answer nothing for some seconds from a call on.
+func silence(u *user) func(call string) error {
+	var since atomic.Pointer[time.Time]
+	before := u.api.before
+	return func(call string) error {
+		if err := before(call); err != nil {
+			since.CompareAndSwap(nil, new(time.Now()))
+		}
+		if at := since.Load(); at != nil && time.Since(*at) < 20*time.Second {
+			return &url.Error{Op: "Get", URL: "https://192.0.2.1:6443", Err: syscall.ECONNREFUSED}
+		}
+		return nil
+	}
+}
+
+// TestSilentServer: an API server that answers nothing for a while may make a
+// beginning fail, but nothing of it stays; leave only takes longer.
+func TestSilentServer(t *testing.T) {
+	errSilent := func(*testing.T, *stage, string) error { return errors.New("silence begins") }
+	t.Run("begin", func(t *testing.T) {
+		eachCall(t, func(s *stage) (*user, func()) {
+			alice := s.user("alice")
+			return alice, func() {
+				alice.api.before = silence(alice)
+				if err := alice.begin(s.ctx, "8080"); err != nil {
+					return
+				}
+				if err := alice.Close(s.ctx, alice.hear); err != nil {
+					s.t.Errorf("leave: %v", err)
+				}
+			}
+		}, errSilent, func(_ *testing.T, s *stage, _ *user) { s.asBefore() })
+	})
+	t.Run("leave", func(t *testing.T) {
+		eachCall(t, func(s *stage) (*user, func()) {
+			alice := s.user("alice")
+			if err := alice.begin(s.ctx, "8080"); err != nil {
+				s.t.Fatal(err)
+			}
+			return alice, func() {
+				alice.api.before = silence(alice)
+				if err := alice.Close(s.ctx, alice.hear); err != nil {
+					s.t.Errorf("leave: %v", err)
+				}
+			}
+		}, errSilent, func(_ *testing.T, s *stage, _ *user) { s.asBefore() })
+	})
+}
+
+// TestTwoOwnersLeave: while one owner of a workload leaves, the other does, between
+// any two calls of the first. The last one out puts everything back, and at no
+// time does a Service lead nowhere (see stage.noOutage).
+func TestTwoOwnersLeave(t *testing.T) {
+	users := map[*stage]*user{}
+	eachCall(t, func(s *stage) (*user, func()) {
+		alice, bob := s.user("alice"), s.user("bob")
+		users[s] = bob
+		for _, err := range []error{alice.begin(s.ctx, "8080"), bob.begin(s.ctx, "9090")} {
+			if err != nil {
+				s.t.Fatal(err)
+			}
+		}
+		return alice, func() {
+			if err := alice.Close(s.ctx, alice.hear); err != nil {
+				s.t.Errorf("alice leaves: %v", err)
+			}
+		}
+	}, func(t *testing.T, s *stage, _ string) error {
+		if err := users[s].Close(s.ctx, users[s].hear); err != nil {
+			t.Errorf("bob leaves: %v", err)
+		}
+		return nil
+	}, func(t *testing.T, s *stage, _ *user) {
+		if err := users[s].Close(s.ctx, users[s].hear); err != nil {
+			t.Errorf("bob leaves: %v", err)
+		}
+		s.asBefore()
+	})
+}
+
+// TestOwnerComesWhileAnotherLeaves: between any two calls of who leaves, another
+// begins: its intercept is in force afterwards, and everything can be put back.
+func TestOwnerComesWhileAnotherLeaves(t *testing.T) {
+	users := map[*stage]*user{}
+	eachCall(t, func(s *stage) (*user, func()) {
+		alice := s.user("alice")
+		users[s] = s.user("bob")
+		if err := alice.begin(s.ctx, "8080"); err != nil {
+			s.t.Fatal(err)
+		}
+		return alice, func() {
+			if err := alice.Close(s.ctx, alice.hear); err != nil {
+				s.t.Errorf("alice leaves: %v", err)
+			}
+		}
+	}, func(t *testing.T, s *stage, _ string) error {
+		bob := users[s]
+		if err := bob.begin(s.ctx, "9090"); err != nil {
+			// A rolling update that is under way is a reason to refuse.
+			if !strings.Contains(err.Error(), "rollout of deployment/store is not complete") {
+				t.Errorf("bob: %v", err)
+			}
+		}
+		return nil
+	}, func(t *testing.T, s *stage, _ *user) {
+		for _, st := range users[s].Status() {
+			if st.State != api.Active {
+				t.Errorf("bob's intercept is %s: %+v", st.State, st)
+			}
+		}
+		if err := users[s].Close(s.ctx, users[s].hear); err != nil {
+			t.Errorf("bob leaves: %v", err)
+		}
+		s.asBefore()
+	})
+}
+
+// TestClean: what a lost session left is put back; what a live one uses is not, nor
+// what one may use whose agent does not answer.
+func TestClean(t *testing.T) {
+	clean := func(t *testing.T, s *stage, force bool) (log []string) {
+		u := s.user("")
+		if _, err := Clean(t.Context(), u.cluster, api.CleanSpec{Force: force, Timeout: 5 * time.Minute}, func(e api.Event) { log = append(log, e.Text) }); err != nil {
+			t.Errorf("clean: %v", err)
+		}
+		return log
+	}
+	// leftBehind is an intercept whose session is gone for some time.
+	leftBehind := func(t *testing.T, s *stage) {
+		t.Helper()
+		alice := s.user("alice")
+		if err := alice.begin(t.Context(), "8080"); err != nil {
+			t.Fatal(err)
+		}
+		// A session that is killed leaves its records and takes its tunnels along.
+		i := alice.sorted()[0]
+		i.recorded = false
+		if err := alice.Close(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+	}
+	play(t, "lost", func(t *testing.T, s *stage) {
+		leftBehind(t, s)
+		said(t, clean(t, s, false), "deployment/store is as it was")
+		s.asBefore()
+	})
+	play(t, "live", func(t *testing.T, s *stage) {
+		alice := s.user("alice")
+		if err := alice.begin(t.Context(), "8080"); err != nil {
+			t.Fatal(err)
+		}
+		said(t, clean(t, s, false), "is intercepted by alice@laptop: skipped")
+		if st := alice.Status(); st[0].State != api.Active {
+			t.Errorf("it is %s", st[0].State)
+		}
+		said(t, clean(t, s, true), "is intercepted by alice@laptop: taken all the same")
+		if err := alice.Close(t.Context(), alice.hear); err != nil {
+			t.Errorf("leave: %v", err)
+		}
+		s.asBefore()
+	})
+	play(t, "unknown", func(t *testing.T, s *stage) {
+		leftBehind(t, s)
+		s.mu.Lock()
+		for name, a := range s.agents {
+			a.stop()
+			s.agents[name] = nil
+		}
+		s.mu.Unlock()
+		said(t, clean(t, s, false), "is perhaps intercepted by alice@laptop: the agent in pod")
+		if !inject.Injected(workload.Deployments{}.View(s.deployment())) {
+			t.Error("the agent was taken out")
+		}
+		clean(t, s, true)
+		s.mu.Lock()
+		clear(s.agents)
+		s.mu.Unlock()
+		s.asBefore()
+	})
+}

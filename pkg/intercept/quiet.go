@@ -1,0 +1,61 @@
+package intercept
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	agent "github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
+	"github.com/kubectl-tele/kubectl-tele/pkg/cluster"
+	"github.com/kubectl-tele/kubectl-tele/pkg/inject"
+	"github.com/kubectl-tele/kubectl-tele/pkg/poll"
+	"github.com/kubectl-tele/kubectl-tele/pkg/workload"
+)
+
+const (
+	// quietFor is how long no agent may have seen a new connection before the
+	// agents are taken away from under a Service that has been switched back:
+	// kube-proxy on every node takes a moment to follow.
+	quietFor = 5 * time.Second
+	// quietLimit bounds waiting for that.
+	quietLimit = time.Minute
+	quietEvery = 500 * time.Millisecond
+)
+
+// namedPorts are the app's ports whose names lead to the agent: other Services go
+// on sending it connections until its pods are replaced, which they are without a
+// gap.
+func namedPorts(w *workload.Workload) map[uint16]bool {
+	named := map[uint16]bool{}
+	for _, capture := range inject.CapturesIn(w) {
+		named[capture.App] = capture.Name != ""
+	}
+	return named
+}
+
+// waitQuiet returns when no agent has seen a new connection for quietFor, but for
+// those to the named ports, or after quietLimit: what still comes then will not
+// stop by itself. The error is the cause of ctx's end. agents may be nil; then
+// the time itself has to do.
+func waitQuiet(ctx context.Context, agents *cluster.Agents, named map[uint16]bool) error {
+	limited, cancel := context.WithTimeout(ctx, quietLimit)
+	defer cancel()
+	earliest := time.Now().Add(quietFor)
+	_ = poll.Until(limited, quietEvery, func() (bool, error) {
+		if time.Now().Before(earliest) {
+			return false, nil
+		}
+		return agents == nil || !slices.ContainsFunc(agents.Ask(limited).Infos, func(info agent.Info) bool { return busy(info, named) }), nil
+	})
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// busy reports whether an agent saw a new connection lately.
+func busy(info agent.Info, named map[uint16]bool) bool {
+	return slices.ContainsFunc(info.Captures, func(c agent.CaptureInfo) bool {
+		return !named[c.App] && c.IdleSeconds >= 0 && c.IdleSeconds < quietFor.Seconds()
+	})
+}

@@ -1,0 +1,560 @@
+package intercept
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"maps"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/kubernetes/fake"
+	"k8s.io/client-go/kubernetes/scheme"
+	clienttesting "k8s.io/client-go/testing"
+
+	agent "github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
+	"github.com/kubectl-tele/kubectl-tele/pkg/cluster"
+	"github.com/kubectl-tele/kubectl-tele/pkg/control/api"
+	"github.com/kubectl-tele/kubectl-tele/pkg/inject"
+	"github.com/kubectl-tele/kubectl-tele/pkg/workload"
+)
+
+const (
+	shop  = "shop"
+	store = "store"
+)
+
+var (
+	deployments = appsv1.SchemeGroupVersion.WithResource("deployments")
+	replicaSets = appsv1.SchemeGroupVersion.WithResource("replicasets")
+	podsOf      = corev1.SchemeGroupVersion.WithResource("pods")
+	services    = corev1.SchemeGroupVersion.WithResource("services")
+)
+
+// stage is a namespace with Deployment store, two pods, and two Services that lead
+// to its ports 8080 and 9090 by number. Patches are the API server's: conditional
+// on the resource version. The Deployment controller, the kubelets and the agents
+// are the stage's own, in the test's time.
+type stage struct {
+	t       *testing.T
+	client  *fake.Clientset
+	tracker clienttesting.ObjectTracker
+	before  string // what must be there again in the end
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	wake   chan struct{}
+
+	mu      sync.Mutex
+	version int
+	users   []*user
+	agents  map[string]*testAgent
+	proxy   map[string]int32 // what the nodes make of a Service: its target port
+	stuck   bool             // the nodes follow no Service any more
+}
+
+func newStage(t *testing.T) *stage {
+	// The tracker of fake.NewClientset keeps managed fields, which takes most of
+	// the time and is of no use here.
+	tracker := clienttesting.NewObjectTracker(scheme.Scheme, scheme.Codecs.UniversalDecoder())
+	s := &stage{t: t, client: &fake.Clientset{}, tracker: tracker, wake: make(chan struct{}, 1), agents: map[string]*testAgent{}, proxy: map[string]int32{}}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.client.AddReactor("*", "*", clienttesting.ObjectReaction(tracker))
+	s.client.AddWatchReactor("*", func(a clienttesting.Action) (bool, watch.Interface, error) {
+		w, err := tracker.Watch(a.GetResource(), a.GetNamespace())
+		return true, w, err
+	})
+	s.client.PrependReactor("patch", "*", s.patch)
+	s.client.PrependReactor("create", "pods", func(a clienttesting.Action) (bool, runtime.Object, error) {
+		return true, a.(clienttesting.CreateAction).GetObject(), nil // a dry run: nothing is made
+	})
+	s.add(services, service("web", "192.0.2.80", 8080))
+	s.add(services, service("admin", "192.0.2.81", 9090))
+	s.add(deployments, deployment())
+	s.wg.Go(s.control)
+	s.poke()
+	s.await("store is there", func() bool { return !workload.Deployments{}.View(s.deployment()).State.Rolling() })
+	s.before = s.state()
+	return s
+}
+
+// close ends the stage's own processes.
+func (s *stage) close() {
+	s.cancel()
+	s.wg.Wait()
+	for _, a := range s.agents {
+		a.stop()
+	}
+}
+
+func service(name, ip string, target int32) *corev1.Service {
+	return &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: shop},
+		Spec: corev1.ServiceSpec{
+			Selector: map[string]string{"app": store}, ClusterIP: ip, ClusterIPs: []string{ip},
+			Ports: []corev1.ServicePort{{Port: 80, TargetPort: intstr.FromInt32(target), Protocol: corev1.ProtocolTCP}},
+		},
+	}
+}
+
+func deployment() *appsv1.Deployment {
+	labels := map[string]string{"app": store}
+	return &appsv1.Deployment{
+		ObjectMeta: metav1.ObjectMeta{Name: store, Namespace: shop, UID: "store-uid", Generation: 1},
+		Spec: appsv1.DeploymentSpec{
+			Replicas: new(int32(2)), Selector: &metav1.LabelSelector{MatchLabels: labels},
+			Template: corev1.PodTemplateSpec{
+				ObjectMeta: metav1.ObjectMeta{Labels: labels},
+				Spec: corev1.PodSpec{Containers: []corev1.Container{{
+					Name: "app", Image: "example.com/store:1",
+					Ports: []corev1.ContainerPort{{ContainerPort: 8080, Protocol: corev1.ProtocolTCP}, {ContainerPort: 9090, Protocol: corev1.ProtocolTCP}},
+				}}},
+			},
+		},
+	}
+}
+
+// object is what the stage keeps.
+type object interface {
+	metav1.Object
+	runtime.Object
+}
+
+func (s *stage) next() string {
+	s.version++
+	return strconv.Itoa(s.version)
+}
+
+func (s *stage) add(gvr schema.GroupVersionResource, obj object) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	obj.SetResourceVersion(s.next())
+	if err := s.tracker.Create(gvr, obj, shop); err != nil {
+		s.t.Error(err)
+	}
+}
+
+// modify changes an object as somebody other than those under test would; it does
+// nothing when the object is gone.
+func (s *stage) modify(gvr schema.GroupVersionResource, name string, change func(object)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	have, err := s.tracker.Get(gvr, shop, name)
+	if err != nil {
+		return
+	}
+	obj := have.DeepCopyObject().(object)
+	change(obj)
+	obj.SetResourceVersion(s.next())
+	if err := s.tracker.Update(gvr, obj, shop); err != nil {
+		s.t.Error(err)
+	}
+}
+
+func (s *stage) get(gvr schema.GroupVersionResource, name string) object {
+	obj, err := s.tracker.Get(gvr, shop, name)
+	if err != nil {
+		s.t.Errorf("read %s %s: %v", gvr.Resource, name, err)
+		return nil
+	}
+	return obj.DeepCopyObject().(object)
+}
+
+func (s *stage) deployment() *appsv1.Deployment {
+	return s.get(deployments, store).(*appsv1.Deployment)
+}
+
+// patch is what the API server makes of a strategic merge patch.
+func (s *stage) patch(action clienttesting.Action) (bool, runtime.Object, error) {
+	p := action.(clienttesting.PatchAction)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	have, err := s.tracker.Get(p.GetResource(), shop, p.GetName())
+	if err != nil {
+		return true, nil, err
+	}
+	var doc map[string]any
+	if err := json.Unmarshal(p.GetPatch(), &doc); err != nil {
+		return true, nil, err
+	}
+	now := have.(object)
+	if p.GetPatchType() != types.StrategicMergePatchType {
+		s.t.Errorf("patch of %s is of type %s: %s", p.GetName(), p.GetPatchType(), p.GetPatch())
+	}
+	metadata, _ := doc["metadata"].(map[string]any)
+	if version := metadata["resourceVersion"]; version != nil && version != now.GetResourceVersion() {
+		return true, nil, apierrors.NewConflict(p.GetResource().GroupResource(), p.GetName(), errors.New("it has been modified"))
+	}
+	from, err := json.Marshal(now)
+	if err != nil {
+		return true, nil, err
+	}
+	merged, err := strategicpatch.StrategicMergePatch(from, p.GetPatch(), now)
+	if err != nil {
+		return true, nil, err
+	}
+	var out object = &corev1.Service{}
+	if _, ok := now.(*appsv1.Deployment); ok {
+		out = &appsv1.Deployment{}
+	}
+	if err := json.Unmarshal(merged, out); err != nil {
+		return true, nil, err
+	}
+	out.SetResourceVersion(s.next())
+	if dep, ok := out.(*appsv1.Deployment); ok && !equality.Semantic.DeepEqual(dep.Spec, now.(*appsv1.Deployment).Spec) {
+		dep.Generation++
+	}
+	if err := s.tracker.Update(p.GetResource(), out, shop); err != nil {
+		return true, nil, err
+	}
+	s.noOutage()
+	s.poke()
+	if svc, ok := out.(*corev1.Service); ok {
+		s.wg.Go(func() { s.follow(svc) })
+	}
+	return true, out, nil
+}
+
+// followAfter is how long the nodes take to follow a Service.
+const followAfter = 1200 * time.Millisecond
+
+// follow is kube-proxy.
+func (s *stage) follow(svc *corev1.Service) {
+	s.sleep(followAfter)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.stuck {
+		s.proxy[svc.Spec.ClusterIP+":80"] = svc.Spec.Ports[0].TargetPort.IntVal
+	}
+}
+
+// app returns the app's port for which an agent stands to whom the nodes lead an
+// address; 0 if they lead it to the app.
+func (s *stage) app(address string) uint16 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	dep, err := s.tracker.Get(deployments, shop, store)
+	if err != nil {
+		return 0
+	}
+	for _, c := range inject.CapturesIn(workload.Deployments{}.View(dep.(*appsv1.Deployment))) {
+		if int32(c.Listen) == s.proxy[address] {
+			return c.App
+		}
+	}
+	return 0
+}
+
+// noOutage fails the test if a Service leads to an agent that the Deployment does
+// not have.
+func (s *stage) noOutage() {
+	dep, err := s.tracker.Get(deployments, shop, store)
+	if err != nil {
+		return
+	}
+	listens := map[int32]bool{8080: true, 9090: true}
+	for _, c := range inject.CapturesIn(workload.Deployments{}.View(dep.(*appsv1.Deployment))) {
+		listens[int32(c.Listen)] = true
+	}
+	for _, name := range []string{"web", "admin"} {
+		svc, err := s.tracker.Get(services, shop, name)
+		if err != nil {
+			continue
+		}
+		for _, p := range svc.(*corev1.Service).Spec.Ports {
+			if !listens[p.TargetPort.IntVal] {
+				s.t.Errorf("outage: service/%s leads to port %s, on which nothing listens", name, p.TargetPort.String())
+			}
+		}
+	}
+}
+
+func (s *stage) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// control is the Deployment controller and the kubelets: a new revision gets its
+// pods after a second, and the old ones go two seconds later.
+func (s *stage) control() {
+	for {
+		select {
+		case <-s.wake:
+		case <-s.ctx.Done():
+			return
+		}
+		obj, err := s.tracker.Get(deployments, shop, store)
+		if err != nil {
+			continue
+		}
+		dep := obj.DeepCopyObject().(*appsv1.Deployment)
+		if dep.Status.ObservedGeneration == dep.Generation {
+			continue
+		}
+		s.roll(dep)
+		s.poke()
+	}
+}
+
+func (s *stage) roll(dep *appsv1.Deployment) {
+	set := s.revision(dep)
+	s.status(dep, set, 0)
+	s.sleep(time.Second)
+	want := *dep.Spec.Replicas
+	for n := range want {
+		name := fmt.Sprintf("%s-%d", set.Name, n)
+		if _, err := s.tracker.Get(podsOf, shop, name); err == nil {
+			continue
+		}
+		pod := s.pod(name, set, dep)
+		s.add(podsOf, pod)
+		if a := newTestAgent(s, pod); a != nil {
+			s.mu.Lock()
+			s.agents[name] = a
+			s.mu.Unlock()
+		}
+	}
+	old := s.oldPods(set)
+	for _, pod := range old {
+		s.modify(podsOf, pod.Name, func(obj object) { obj.SetDeletionTimestamp(new(metav1.Now())) })
+	}
+	s.status(dep, set, want)
+	s.sleep(2 * time.Second)
+	for _, pod := range old {
+		_ = s.tracker.Delete(podsOf, shop, pod.Name)
+		s.mu.Lock()
+		a := s.agents[pod.Name]
+		delete(s.agents, pod.Name)
+		s.mu.Unlock()
+		if a != nil {
+			a.stop()
+		}
+	}
+}
+
+func (s *stage) sleep(d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-s.ctx.Done():
+	}
+}
+
+const revisionKey = "deployment.kubernetes.io/revision"
+
+// revision returns the ReplicaSet of the Deployment's template, new or old, and
+// makes it the newest revision.
+func (s *stage) revision(dep *appsv1.Deployment) *appsv1.ReplicaSet {
+	text, err := json.Marshal(dep.Spec.Template)
+	if err != nil {
+		s.t.Error(err)
+	}
+	sum := fnv.New32()
+	_, _ = sum.Write(text)
+	name := fmt.Sprintf("%s-%x", store, sum.Sum32())
+	revision := fmt.Sprint(dep.Generation)
+	if _, err := s.tracker.Get(replicaSets, shop, name); err == nil {
+		s.modify(replicaSets, name, func(obj object) { obj.SetAnnotations(map[string]string{revisionKey: revision}) })
+		return s.get(replicaSets, name).(*appsv1.ReplicaSet)
+	}
+	set := &appsv1.ReplicaSet{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: name, Namespace: shop, UID: types.UID(name), Labels: dep.Spec.Template.Labels,
+			Annotations:     map[string]string{revisionKey: revision},
+			OwnerReferences: []metav1.OwnerReference{{Kind: "Deployment", Name: dep.Name, UID: dep.UID, Controller: new(true)}},
+		},
+		Spec: appsv1.ReplicaSetSpec{Replicas: new(int32(0)), Template: *dep.Spec.Template.DeepCopy()},
+	}
+	s.add(replicaSets, set)
+	return set
+}
+
+func (s *stage) pod(name string, set *appsv1.ReplicaSet, dep *appsv1.Deployment) *corev1.Pod {
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: name, Namespace: shop, UID: types.UID(name), Labels: dep.Spec.Template.Labels,
+			OwnerReferences: []metav1.OwnerReference{{Kind: "ReplicaSet", Name: set.Name, UID: set.UID, Controller: new(true)}},
+		},
+		Spec: *dep.Spec.Template.Spec.DeepCopy(),
+	}
+	pod.Spec.NodeName = "node1"
+	up := corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
+	for _, c := range slices.Concat(pod.Spec.Containers, pod.Spec.InitContainers) {
+		pod.Status.ContainerStatuses = append(pod.Status.ContainerStatuses, corev1.ContainerStatus{Name: c.Name, Ready: true, State: up})
+	}
+	pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
+	return pod
+}
+
+func (s *stage) oldPods(set *appsv1.ReplicaSet) []*corev1.Pod {
+	list, err := s.tracker.List(podsOf, corev1.SchemeGroupVersion.WithKind("Pod"), shop)
+	if err != nil {
+		s.t.Error(err)
+		return nil
+	}
+	var old []*corev1.Pod
+	for _, pod := range list.(*corev1.PodList).Items {
+		if pod.OwnerReferences[0].UID != set.UID {
+			old = append(old, &pod)
+		}
+	}
+	return old
+}
+
+// status writes how far the rollout is: n pods of the new revision are there.
+func (s *stage) status(dep *appsv1.Deployment, set *appsv1.ReplicaSet, n int32) {
+	want := *dep.Spec.Replicas
+	s.modify(deployments, dep.Name, func(obj object) {
+		now := obj.(*appsv1.Deployment)
+		now.Status = appsv1.DeploymentStatus{
+			ObservedGeneration: dep.Generation, Replicas: want, UpdatedReplicas: n, AvailableReplicas: want, ReadyReplicas: want,
+		}
+		if n == 0 {
+			now.Status.Replicas += want
+		}
+		if now.Annotations == nil {
+			now.Annotations = map[string]string{}
+		}
+		now.Annotations[revisionKey] = set.Annotations[revisionKey]
+	})
+	for _, other := range s.sets() {
+		s.modify(replicaSets, other.Name, func(obj object) {
+			now := obj.(*appsv1.ReplicaSet)
+			now.Spec.Replicas, now.Status = new(int32(0)), appsv1.ReplicaSetStatus{}
+			if now.Name == set.Name {
+				now.Spec.Replicas, now.Status = new(want), appsv1.ReplicaSetStatus{Replicas: want, AvailableReplicas: n}
+			}
+		})
+	}
+}
+
+func (s *stage) sets() []appsv1.ReplicaSet {
+	list, err := s.tracker.List(replicaSets, appsv1.SchemeGroupVersion.WithKind("ReplicaSet"), shop)
+	if err != nil {
+		s.t.Error(err)
+		return nil
+	}
+	return list.(*appsv1.ReplicaSetList).Items
+}
+
+// dial reaches the agent of a pod.
+func (s *stage) dial(_ context.Context, pod string, _ uint16) (net.Conn, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if a := s.agents[pod]; a != nil {
+		return a.dial(), nil
+	}
+	return nil, fmt.Errorf("pod %s has no agent", pod)
+}
+
+// state is what an intercept must leave as it was.
+func (s *stage) state() string {
+	dep := s.deployment()
+	delete(dep.Annotations, revisionKey)
+	out := []any{dep.Spec, dep.Annotations}
+	for _, name := range []string{"web", "admin"} {
+		svc := s.get(services, name).(*corev1.Service)
+		out = append(out, svc.Spec, svc.Annotations)
+	}
+	text, err := json.MarshalIndent(out, "", " ")
+	if err != nil {
+		s.t.Error(err)
+	}
+	return string(text)
+}
+
+// asBefore fails the test unless everything is as it was, and nothing of ours is
+// left.
+func (s *stage) asBefore() {
+	s.t.Helper()
+	if now := s.state(); now != s.before {
+		s.t.Errorf("not as it was:\n%s\nbut before:\n%s", now, s.before)
+		for _, u := range s.users {
+			s.t.Logf("%s was told: %s", u.cluster.Owner().User, strings.Join(u.told(), "; "))
+		}
+	}
+	for _, set := range s.sets() {
+		if _, ours := inject.AgentIn(&set.Spec.Template.Spec); ours {
+			s.t.Errorf("replicaset/%s with an agent is left", set.Name)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.agents) > 0 {
+		s.t.Errorf("agents are left in %v", slices.Collect(maps.Keys(s.agents)))
+	}
+}
+
+// await waits until something holds.
+func (s *stage) await(what string, holds func() bool) {
+	s.t.Helper()
+	for range 1000 {
+		if holds() {
+			return
+		}
+		s.sleep(100 * time.Millisecond)
+	}
+	s.t.Fatalf("not within 100 s: %s", what)
+}
+
+// user is somebody with a laptop, whose calls can be disturbed.
+type user struct {
+	*Intercepts
+	api *hooked
+
+	mu  sync.Mutex
+	log []string // what was said
+}
+
+func (s *stage) user(name string) *user {
+	u := &user{api: &hooked{Interface: s.client, before: func(string) error { return nil }}}
+	c, err := cluster.New(cluster.Config{
+		Namespace: shop, Owner: agent.Owner{User: name, Host: "laptop", Session: name},
+		Client: u.api, Dial: s.dial,
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	u.Intercepts = New(c)
+	s.users = append(s.users, u)
+	return u
+}
+
+// begin intercepts a port of store.
+func (u *user) begin(ctx context.Context, port string) error {
+	_, err := u.Begin(ctx, api.InterceptSpec{Workload: store, Port: port, Handler: "localhost:1", Lazy: true, AgentImage: "example.com/agent:1", Timeout: time.Minute}, u.hear)
+	return err
+}
+
+func (u *user) hear(e api.Event) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.log = append(u.log, e.Text)
+}
+
+// told returns what was said.
+func (u *user) told() []string {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return slices.Clone(u.log)
+}

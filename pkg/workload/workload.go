@@ -1,0 +1,49 @@
+package workload
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Workload is an object that makes pods from a template, of any kind.
+type Workload struct {
+	Ref
+	Kind   Kind
+	Object Object
+	// Template is part of Object: to change it is to change the object.
+	Template *corev1.PodTemplateSpec
+	// Selector selects the workload's pods, and perhaps others'.
+	Selector *metav1.LabelSelector
+	State    State
+}
+
+// State is what a workload's spec asks for and how far its controller is.
+type State struct {
+	Replicas int32 // wanted
+	Ready    int32
+
+	// Of the last rollout:
+	Observed  bool // the controller has seen the newest spec
+	Total     int32
+	Updated   int32
+	Available int32
+	Paused    bool
+	Stuck     string // why it makes no progress; "" while it does
+
+	// What the next rollout does to the pods:
+	Recreate       bool  // all stop before the first new one starts
+	MaxUnavailable int32 // how many may be unavailable at once
+}
+
+// Rolling reports whether the last rollout is not complete.
+func (s State) Rolling() bool {
+	return !s.Observed || s.Updated < s.Replicas || s.Total > s.Updated || s.Available < s.Replicas
+}
+
+// Namespace is the namespace of the workload.
+func (w *Workload) Namespace() string { return w.Object.GetNamespace() }
+
+// Copy returns a deep copy.
+func (w *Workload) Copy() *Workload {
+	return w.Kind.View(w.Object.DeepCopyObject().(Object))
+}
