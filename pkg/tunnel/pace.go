@@ -7,7 +7,8 @@ import "time"
 // and has to be kept until it is confirmed. It aims at confirmations that take
 // two round trips: one for the way, and one in a queue for when the way is
 // faster for a moment. Until one has taken longer, it grows by four times in a
-// round trip, as credit does, if half of it was used. Guarded by writer.mu.
+// round trip, as credit does, if a third of it was used: the first step of credit
+// fills just under half of the first window. Guarded by writer.mu.
 type pace struct {
 	budget  *Budget
 	window  int  // bytes
@@ -70,7 +71,7 @@ func (p *pace) acked(upTo uint64, now time.Time) {
 	aim := 2*p.lowest + paceSlack
 	p.found = p.found || took > aim
 	switch {
-	case !p.found && 2*p.most >= p.window:
+	case !p.found && 3*p.most >= p.window:
 		p.window = min(4*p.window, p.ceiling)
 	case p.limited || took > aim:
 		next := float64(p.window) * min(max(float64(aim)/float64(took), 0.5), 4)
