@@ -335,6 +335,55 @@ func TestOwnerComesWhileAnotherLeaves(t *testing.T) {
 	})
 }
 
+// leftBehind makes an intercept whose session has been killed some time ago: it
+// leaves its records and takes its tunnels along.
+func leftBehind(t *testing.T, s *stage) {
+	t.Helper()
+	alice := s.user("alice")
+	if err := alice.begin(t.Context(), "8080"); err != nil {
+		t.Fatal(err)
+	}
+	alice.sorted()[0].recorded = false
+	if err := alice.Close(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Minute)
+}
+
+// TestOwnerComesWhileCleaning: between any two calls of clean, somebody begins to
+// intercept what is being cleaned.
+func TestOwnerComesWhileCleaning(t *testing.T) {
+	users := map[*stage]*user{}
+	eachCall(t, func(s *stage) (*user, func()) {
+		leftBehind(s.t, s)
+		users[s] = s.user("bob")
+		cleaner := s.user("")
+		return cleaner, func() {
+			if _, err := Clean(s.ctx, cleaner.cluster, api.CleanSpec{Timeout: 10 * time.Minute}, cleaner.hear); err != nil {
+				s.t.Errorf("clean: %v", err)
+			}
+		}
+	}, func(t *testing.T, s *stage, _ string) error {
+		if err := users[s].begin(s.ctx, "9090"); err != nil && !strings.Contains(err.Error(), "rollout of deployment/store is not complete") {
+			t.Errorf("bob: %v", err)
+		}
+		return nil
+	}, func(t *testing.T, s *stage, _ *user) {
+		for _, st := range users[s].Status() {
+			if st.State != api.Active {
+				t.Errorf("bob's intercept is %s: %+v", st.State, st)
+			}
+		}
+		if err := users[s].Close(s.ctx, users[s].hear); err != nil {
+			t.Errorf("bob leaves: %v", err)
+		}
+		if _, err := Clean(s.ctx, s.user("").cluster, api.CleanSpec{Timeout: 10 * time.Minute}, nil); err != nil {
+			t.Errorf("clean again: %v", err)
+		}
+		s.asBefore()
+	})
+}
+
 // TestClean: what a lost session left is put back; what a live one uses is not, nor
 // what one may use whose agent does not answer.
 func TestClean(t *testing.T) {
@@ -344,21 +393,6 @@ func TestClean(t *testing.T) {
 			t.Errorf("clean: %v", err)
 		}
 		return log
-	}
-	// leftBehind is an intercept whose session is gone for some time.
-	leftBehind := func(t *testing.T, s *stage) {
-		t.Helper()
-		alice := s.user("alice")
-		if err := alice.begin(t.Context(), "8080"); err != nil {
-			t.Fatal(err)
-		}
-		// A session that is killed leaves its records and takes its tunnels along.
-		i := alice.sorted()[0]
-		i.recorded = false
-		if err := alice.Close(t.Context(), nil); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Minute)
 	}
 	play(t, "lost", func(t *testing.T, s *stage) {
 		leftBehind(t, s)
