@@ -131,8 +131,6 @@ func (c *capture) info() api.CaptureInfo {
 	if last := c.last.Load(); last != 0 {
 		info.IdleSeconds = (time.Since(c.agent.started) - time.Duration(last)).Seconds()
 	}
-	if h := c.agent.reg.of(c.App); h != nil {
-		info.Holder = &api.Holder{ID: h.registration.ID, Owner: h.registration.Owner}
-	}
+	info.Holder = c.agent.reg.holder(c.App)
 	return info
 }

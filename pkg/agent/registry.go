@@ -146,6 +146,21 @@ func (r *registry) of(port uint16) *hold {
 	return nil
 }
 
+// holder tells who holds an app's port, reached or not; nil if nobody does.
+func (r *registry) holder(port uint16) *api.Holder {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	h := r.ports[port]
+	if h == nil || h.ended.Err() != nil || h.tunnel.Err() != nil {
+		return nil
+	}
+	holder := &api.Holder{ID: h.registration.ID, Owner: h.registration.Owner}
+	if since, lost := h.tunnel.Lost(); lost {
+		holder.LostSeconds = max(time.Since(since), time.Millisecond).Seconds()
+	}
+	return holder
+}
+
 func (r *registry) enter(t *tunnel.Tunnel) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -88,14 +88,28 @@ func AskInfo(ctx context.Context, t *tunnel.Tunnel) (api.Info, error) {
 
 // Holds reports whether an agent has the registration of this ID in force.
 func (c Census) Holds(id string) bool {
-	return slices.ContainsFunc(c.holders(), func(h api.Holder) bool { return h.ID == id })
+	return slices.ContainsFunc(c.holders(), func(h api.Holder) bool { return h.ID == id && h.LostSeconds == 0 })
 }
 
-// Owners names, once each, who has something registered.
+// Missed returns for how long the agents have not reached the session of the
+// registration of this ID, the shortest time of all. ok is false if none has it.
+func (c Census) Missed(id string) (missed time.Duration, ok bool) {
+	for _, h := range c.holders() {
+		lost := time.Duration(h.LostSeconds * float64(time.Second))
+		if h.ID == id && (!ok || lost < missed) {
+			missed, ok = lost, true
+		}
+	}
+	return missed, ok
+}
+
+// Owners names, once each, who has something in force.
 func (c Census) Owners() []string {
 	var names []string
 	for _, h := range c.holders() {
-		names = append(names, h.Owner.User+"@"+h.Owner.Host)
+		if h.LostSeconds == 0 {
+			names = append(names, h.Owner.User+"@"+h.Owner.Host)
+		}
 	}
 	slices.Sort(names)
 	return slices.Compact(names)

@@ -19,7 +19,7 @@ import (
 // testAgent is the agent of a pod of the stage: what an order of events needs of
 // one, over pipes, so that its time is the test's.
 type testAgent struct {
-	pod     string
+	pod     *corev1.Pod
 	stage   *stage
 	ports   map[uint16]*held // by the app's port; nil: nobody holds it
 	tunnels *tunnel.Server
@@ -49,7 +49,7 @@ func newTestAgent(s *stage, pod *corev1.Pod) *testAgent {
 		s.t.Error(err)
 		return nil
 	}
-	a := &testAgent{pod: pod.Name, stage: s, ports: map[uint16]*held{}, tunnels: server, started: time.Now()}
+	a := &testAgent{pod: pod, stage: s, ports: map[uint16]*held{}, tunnels: server, started: time.Now()}
 	for _, c := range found.Captures {
 		a.ports[c.App] = nil
 	}
@@ -102,12 +102,16 @@ func (a *testAgent) info(req *tunnel.Request) {
 		return
 	}
 	defer func() { _ = flow.Close() }()
-	info := agent.Info{Pod: a.pod, Features: []agent.Feature{agent.FeatureProbe}, UpSeconds: time.Since(a.started).Seconds()}
+	info := agent.Info{Pod: a.pod.Name, Features: []agent.Feature{agent.FeatureProbe}, UpSeconds: time.Since(a.started).Seconds()}
 	a.mu.Lock()
 	for port, h := range a.ports {
 		capture := agent.CaptureInfo{Capture: agent.Capture{App: port}, IdleSeconds: -1}
 		if h != nil {
-			capture.Holder = &h.Holder
+			holder := h.Holder
+			if since, lost := h.tunnel.Lost(); lost {
+				holder.LostSeconds = time.Since(since).Seconds()
+			}
+			capture.Holder = &holder
 		}
 		info.Captures = append(info.Captures, capture)
 	}

@@ -117,13 +117,9 @@ func inUse(w *workload.Workload, census cluster.Census) string {
 		return ""
 	}
 	for _, o := range recorded {
-		if standingOf(w, o, census) != unknown {
-			continue
+		if s, reason := standingOf(w, o, census); s == unknown {
+			return fmt.Sprintf("%s is perhaps intercepted by %s: %s", w, o, reason)
 		}
-		if len(census.Unreached) > 0 {
-			return fmt.Sprintf("%s is perhaps intercepted by %s: the agent in pod %s does not answer", w, o, strings.Join(census.Unreached, ", "))
-		}
-		return fmt.Sprintf("%s is about to be intercepted by %s", w, o)
 	}
 	return ""
 }

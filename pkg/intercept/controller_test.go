@@ -38,7 +38,7 @@ func (s *stage) control() {
 func (s *stage) roll(dep *appsv1.Deployment) {
 	set := s.revision(dep)
 	s.status(dep, set, 0)
-	s.sleep(time.Second)
+	s.sleep(time.Second + s.slow)
 	want := *dep.Spec.Replicas
 	for n := range want {
 		name := fmt.Sprintf("%s-%d", set.Name, n)
@@ -54,6 +54,13 @@ func (s *stage) roll(dep *appsv1.Deployment) {
 		}
 	}
 	old := s.oldPods(set)
+	for n := want; ; n++ {
+		pod, err := s.tracker.Get(podsOf, shop, fmt.Sprintf("%s-%d", set.Name, n))
+		if err != nil {
+			break
+		}
+		old = append(old, pod.(*corev1.Pod))
+	}
 	for _, pod := range old {
 		s.modify(podsOf, pod.Name, func(obj object) { obj.SetDeletionTimestamp(new(metav1.Now())) })
 	}

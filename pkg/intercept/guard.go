@@ -67,8 +67,7 @@ func (i *Intercept) giveServicesBack(w *workload.Workload) {
 		if err != nil {
 			return err
 		}
-		_, err = r.services(ctx, w, leading)
-		return err
+		return r.services(ctx, w, leading)
 	}); err != nil {
 		i.log.Error("services not given back after the agent was taken out", "err", err)
 		return

@@ -392,6 +392,9 @@ func TestOwnerComesWhileCleaning(t *testing.T) {
 		if err := users[s].Close(s.ctx, users[s].hear); err != nil {
 			t.Errorf("bob leaves: %v", err)
 		}
+		// Of the first owner nothing is known until agents that bob has replaced
+		// have been there for a while.
+		time.Sleep(registerGrace)
 		if _, err := Clean(s.ctx, s.user("").cluster, api.CleanSpec{Timeout: 10 * time.Minute}, nil); err != nil {
 			t.Errorf("clean again: %v", err)
 		}

@@ -33,24 +33,29 @@ func namedPorts(w *workload.Workload) map[uint16]bool {
 	return named
 }
 
-// waitQuiet returns when no agent has seen a new connection for quietFor, but for
-// those to the named ports, or after quietLimit: what still comes then will not
-// stop by itself. The error is the cause of ctx's end. agents may be nil; then
-// the time itself has to do.
-func waitQuiet(ctx context.Context, agents *cluster.Agents, named map[uint16]bool) error {
+// waitQuiet returns, not before earliest, when no agent has seen a new connection
+// for quietFor, but for those to the named ports; or after quietLimit: what still
+// comes then will not stop by itself, and an agent that does not tell may never.
+// The error is the cause of ctx's end. agents may be nil; then the time itself has
+// to do.
+func waitQuiet(ctx context.Context, agents *cluster.Agents, named map[uint16]bool, earliest time.Time) error {
 	limited, cancel := context.WithTimeout(ctx, quietLimit)
 	defer cancel()
-	earliest := time.Now().Add(quietFor)
 	_ = poll.Until(limited, quietEvery, func() (bool, error) {
 		if time.Now().Before(earliest) {
 			return false, nil
 		}
-		return agents == nil || !slices.ContainsFunc(agents.Ask(limited).Infos, func(info agent.Info) bool { return busy(info, named) }), nil
+		return agents == nil || quiet(agents.Ask(limited), named), nil
 	})
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	return nil
+}
+
+func quiet(census cluster.Census, named map[uint16]bool) bool {
+	return len(census.Unreached) == 0 &&
+		!slices.ContainsFunc(census.Infos, func(info agent.Info) bool { return busy(info, named) })
 }
 
 // busy reports whether an agent saw a new connection lately.

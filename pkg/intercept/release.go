@@ -31,6 +31,8 @@ type release struct {
 	agents   *cluster.Agents // nil: run gets them itself where there are any
 	progress api.Progress
 
+	switched time.Time // when a Service was given back last
+
 	// What the agents said in this round, and whom they were asked about: an
 	// owner who has come since cannot be judged by it.
 	census cluster.Census
@@ -85,8 +87,7 @@ func (r *release) round(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		_, err = r.services(ctx, nil, services)
-		return err
+		return r.services(ctx, nil, services)
 	}
 	if r.agents == nil && inject.Injected(w) {
 		if r.agents, err = r.cluster.Agents(w); err != nil {
@@ -106,19 +107,25 @@ func (r *release) round(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	switched, err := r.services(ctx, w, services)
-	if err != nil {
+	if err := r.services(ctx, w, services); err != nil {
 		return err
 	}
-	if last && switched {
+	if last && r.ledHere(w) {
 		r.progress.Doing("waiting until no new connection reaches the agents")
-		if err := waitQuiet(ctx, r.agents, namedPorts(w)); err != nil {
+		if err := waitQuiet(ctx, r.agents, namedPorts(w), r.switched.Add(quietFor)); err != nil {
 			return err
 		}
 		// A laptop that was away may be back.
 		r.ask(ctx, w, services)
 	}
 	return r.workload(ctx, w, last)
+}
+
+// ledHere reports whether Services may have led to the agents by their number
+// lately: this release gave one back, in this round or an earlier one, or somebody
+// else may have.
+func (r *release) ledHere(w *workload.Workload) bool {
+	return !r.switched.IsZero() || slices.ContainsFunc(inject.CapturesIn(w), func(c inject.Capture) bool { return c.Name == "" })
 }
 
 // ask asks the agents about the owners in these objects' records.
@@ -143,7 +150,11 @@ func (r *release) ask(ctx context.Context, w *workload.Workload, services []core
 // drops reports whether an owner is to be taken out. w is the workload as it is
 // now, nil when it is no more: then nobody needs anything of it.
 func (r *release) drops(w *workload.Workload, o inject.Owner) bool {
-	return w == nil || r.takes(o) || r.asked[o.ID] && standingOf(w, o, r.census) == lost
+	if w == nil || r.takes(o) {
+		return true
+	}
+	s, _ := standingOf(w, o, r.census)
+	return s == lost && r.asked[o.ID]
 }
 
 // read returns the workload as it is now, nil when there is none.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -14,9 +15,9 @@ import (
 )
 
 // services takes owners out of the records of the Services that lead to the
-// workload's agents, and gives back those that nobody needs any more. switched
-// reports whether there was one. w is nil when the workload is no more.
-func (r *release) services(ctx context.Context, w *workload.Workload, leading []corev1.Service) (switched bool, err error) {
+// workload's agents, and gives back those that nobody needs any more. w is nil when
+// the workload is no more.
+func (r *release) services(ctx context.Context, w *workload.Workload, leading []corev1.Service) error {
 	store := workload.Services(r.cluster.Client(), r.cluster.Namespace())
 	for i := range leading {
 		ref := workload.Ref{Kind: "service", Name: leading[i].Name}
@@ -41,16 +42,16 @@ func (r *release) services(ctx context.Context, w *workload.Workload, leading []
 		case apierrors.IsNotFound(err):
 			continue
 		case err != nil:
-			return switched, err
+			return err
 		case undone:
-			switched = true
+			r.switched = time.Now()
 			r.progress.Done(ref.String() + " leads to the app again")
 		}
 		for _, line := range leftovers {
 			r.progress.Warn(line)
 		}
 	}
-	return switched, nil
+	return nil
 }
 
 // leading returns the Services that lead to the workload's agents.

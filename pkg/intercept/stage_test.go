@@ -69,6 +69,7 @@ type stage struct {
 	agents  map[string]*testAgent
 	proxy   map[string]int32 // what the nodes make of a Service: its target port
 	stuck   bool             // the nodes follow no Service any more
+	slow    time.Duration    // how much longer new pods take to come
 }
 
 func newStage(t *testing.T) *stage {
@@ -227,8 +228,8 @@ func (s *stage) patch(action clienttesting.Action) (bool, runtime.Object, error)
 	}
 	s.noOutage()
 	s.poke()
-	if svc, ok := out.(*corev1.Service); ok {
-		s.wg.Go(func() { s.follow(svc) })
+	if _, ok := out.(*corev1.Service); ok {
+		s.wg.Go(func() { s.follow(out.GetName()) })
 	}
 	return true, out, nil
 }
@@ -237,11 +238,12 @@ func (s *stage) patch(action clienttesting.Action) (bool, runtime.Object, error)
 const followAfter = 1200 * time.Millisecond
 
 // follow is kube-proxy.
-func (s *stage) follow(svc *corev1.Service) {
+func (s *stage) follow(name string) {
 	s.sleep(followAfter)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.stuck {
+	obj, err := s.tracker.Get(services, shop, name)
+	if svc, ok := obj.(*corev1.Service); ok && err == nil && !s.stuck {
 		s.proxy[svc.Spec.ClusterIP+":80"] = svc.Spec.Ports[0].TargetPort.IntVal
 	}
 }
@@ -264,7 +266,7 @@ func (s *stage) app(address string) uint16 {
 }
 
 // noOutage fails the test if a Service leads to an agent that the Deployment does
-// not have.
+// not have, or if the nodes still lead one there.
 func (s *stage) noOutage() {
 	dep, err := s.tracker.Get(deployments, shop, store)
 	if err != nil {
@@ -283,6 +285,11 @@ func (s *stage) noOutage() {
 			if !listens[p.TargetPort.IntVal] {
 				s.t.Errorf("outage: service/%s leads to port %s, on which nothing listens", name, p.TargetPort.String())
 			}
+		}
+	}
+	for address, port := range s.proxy {
+		if !listens[port] {
+			s.t.Errorf("outage: the nodes lead %s to port %d still, on which nothing will listen", address, port)
 		}
 	}
 }
@@ -357,17 +364,20 @@ func (s *stage) await(what string, holds func() bool) {
 // user is somebody with a laptop, whose calls can be disturbed.
 type user struct {
 	*Intercepts
-	api *hooked
+	api   *hooked
+	stage *stage
 
-	mu  sync.Mutex
-	log []string // what was said
+	mu    sync.Mutex
+	log   []string   // what was said
+	away  bool       // no agent is reached
+	conns []net.Conn // to agents
 }
 
 func (s *stage) user(name string) *user {
-	u := &user{api: &hooked{Interface: s.client, before: func(string) error { return nil }}}
+	u := &user{stage: s, api: &hooked{Interface: s.client, before: func(string) error { return nil }}}
 	c, err := cluster.New(cluster.Config{
 		Namespace: shop, Owner: agent.Owner{User: name, Host: "laptop", Session: name},
-		Client: u.api, Dial: s.dial,
+		Client: u.api, Dial: u.dial,
 	})
 	if err != nil {
 		s.t.Fatal(err)
@@ -381,6 +391,36 @@ func (s *stage) user(name string) *user {
 func (u *user) begin(ctx context.Context, port string) error {
 	_, err := u.Begin(ctx, api.InterceptSpec{Workload: store, Port: port, Handler: "localhost:1", Lazy: true, AgentImage: "example.com/agent:1", Timeout: time.Minute}, u.hear)
 	return err
+}
+
+func (u *user) dial(ctx context.Context, pod string, port uint16) (net.Conn, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.away {
+		return nil, errors.New("the network is away")
+	}
+	conn, err := u.stage.dial(ctx, pod, port)
+	if err == nil {
+		u.conns = append(u.conns, conn)
+	}
+	return conn, err
+}
+
+// goAway cuts the user off the agents, until comeBack.
+func (u *user) goAway() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.away = true
+	for _, conn := range u.conns {
+		_ = conn.Close()
+	}
+	u.conns = nil
+}
+
+func (u *user) comeBack() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.away = false
 }
 
 func (u *user) hear(e api.Event) {

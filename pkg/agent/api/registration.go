@@ -82,4 +82,7 @@ func (r Registration) Validate() error {
 type Holder struct {
 	ID    string `json:"id"`
 	Owner Owner  `json:"owner"`
+	// LostSeconds is since when the session is not reached: the traffic goes to
+	// the app until it comes back. 0 while it is reached.
+	LostSeconds float64 `json:"lostSeconds,omitempty"`
 }
