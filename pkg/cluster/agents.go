@@ -135,8 +135,9 @@ func (a *Agents) seeWorkload(kind workload.Kind, obj runtime.Object, deleted boo
 func (a *Agents) learn(w *workload.Workload) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.workload == nil || a.workload.Object.GetGeneration() <= w.Object.GetGeneration() {
-		a.workload = w // a watch may begin with what a cache still has
+	// A watch may begin with what a cache still has.
+	if have := a.workload; have == nil || have.Object.GetUID() != w.Object.GetUID() || have.Object.GetGeneration() <= w.Object.GetGeneration() {
+		a.workload = w
 		a.announce()
 	}
 	agent, ok := inject.AgentIn(&w.Template.Spec)

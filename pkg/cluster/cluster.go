@@ -2,7 +2,7 @@
 // clients, the way to agents (by port-forward, or by exec), links that keep a
 // tunnel to an agent up, the agent that a session makes for itself, and what the
 // errors on the way mean. It does not own what is made of an agent: networks are
-// made by pkg/connect and intercepts by pkg/session, which hand in what their
+// made by pkg/connect and intercepts by pkg/intercept, which hand in what their
 // tunnels serve as funcs.
 package cluster
 
