@@ -143,7 +143,14 @@ func TestRegistrationOfLostSession(t *testing.T) {
 	a, first, second := startTwoApps(t, Config{PingInterval: 20 * time.Millisecond, PingTimeout: 100 * time.Millisecond})
 	lost, freeze := a.connectFrozen(t, "lost")
 	mustRegister(t, lost, take("i", first, second))
+	if h := a.reg.holder(first); h == nil || h.ID != "i" || h.LostSeconds != 0 {
+		t.Errorf("the holder is told as %+v", h)
+	}
 	freeze()
+	waitFor(t, "the holder is told as lost", func() bool {
+		h := a.reg.holder(first)
+		return h != nil && h.ID == "i" && h.LostSeconds > 0
+	})
 	bob := a.connect(t, "bob")
 	waitFor(t, "bob gets the port", func() bool {
 		_, err := register(t, bob, take("j", first))

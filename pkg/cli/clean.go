@@ -15,6 +15,7 @@ import (
 type cleanOptions struct {
 	f         *factory
 	workloads []string
+	all       bool
 	spec      api.CleanSpec
 }
 
@@ -38,7 +39,7 @@ skipped, unless --force is given. What colleagues changed meanwhile stays.`,
 		RunE:              runE(o),
 		ValidArgsFunction: f.completeWorkloads,
 	}
-	cmd.Flags().Bool("all", true, "everything in the namespace (what happens without a WORKLOAD)")
+	cmd.Flags().BoolVar(&o.all, "all", false, "everything in the namespace (what happens without a WORKLOAD)")
 	cmd.Flags().BoolVar(&o.spec.Force, "force", false, "put back what a live session uses, too")
 	cmd.Flags().BoolVar(&o.spec.DryRun, "dry-run", false, "say what would be done, and change nothing")
 	cmd.Flags().DurationVar(&o.spec.Timeout, "timeout", 5*time.Minute, "how long the rolling updates may take")
@@ -56,6 +57,9 @@ func (o *cleanOptions) complete(_ *cobra.Command, args []string) error {
 func (o *cleanOptions) validate() error {
 	if len(o.workloads) > 1 {
 		return usageError(fmt.Errorf("one workload at most, not %d", len(o.workloads)))
+	}
+	if o.all && len(o.workloads) > 0 {
+		return usageError(errors.New("--all and a workload exclude each other"))
 	}
 	if o.spec.Timeout <= 0 {
 		return usageError(errors.New("--timeout must be more than 0"))
@@ -75,7 +79,11 @@ func (o *cleanOptions) run(ctx context.Context) error {
 		return err
 	}
 	if n == 0 {
-		progress.event(api.Event{Text: "nothing of tele's is left in namespace " + c.Namespace(), Done: true})
+		where := "in namespace " + c.Namespace()
+		if o.spec.Workload != "" {
+			where = "on " + o.spec.Workload + " " + where
+		}
+		progress.event(api.Event{Text: "nothing of tele's is left " + where, Done: true})
 	}
 	return nil
 }

@@ -67,7 +67,7 @@ container; the intercept ends with it, and its exit code is this command's.`,
 		RunE:              runE(o),
 		ValidArgsFunction: f.completeWorkloads,
 	}
-	cmd.Flags().StringVarP(&o.port, "port", "p", "", "`[LOCAL][:PORT]`: port of the handler on localhost, and the port to take, a Service's or container's name or number (default: the only one)")
+	cmd.Flags().StringVarP(&o.port, "port", "p", "", "`[LOCAL][:PORT]`: port of the handler on localhost, and the port to take, a Service's or container's name or number, or SERVICE:PORT (default: the only one)")
 	cmd.Flags().StringVar(&o.to, "to", "", "`HOST:PORT` of the handler, instead of localhost")
 	cmd.Flags().StringVar(&o.service, "service", "", "the Service whose port is meant, where several select the workload")
 	cmd.Flags().BoolVar(&o.allowRestart, "allow-restart", false, "accept a rolling update that costs a moment of downtime or data of the pods")
@@ -106,13 +106,12 @@ func (o *interceptOptions) complete(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// parsePort splits [LOCAL][:PORT]; a name alone is a PORT.
+// parsePort splits [LOCAL][:PORT]. A PORT that begins with a name, such as
+// SERVICE:PORT, may stand alone.
 func parsePort(flag string) (local, port string, err error) {
-	local, port, found := strings.Cut(flag, ":")
-	if !found && local != "" {
-		if _, err := strconv.Atoi(local); err != nil {
-			local, port = "", local
-		}
+	local, port, _ = strings.Cut(flag, ":")
+	if strings.Trim(local, "0123456789") != "" {
+		local, port = "", flag
 	}
 	if local != "" {
 		if n, err := strconv.ParseUint(local, 10, 16); err != nil || n == 0 {
@@ -154,11 +153,20 @@ func (o *interceptOptions) run(ctx context.Context) error {
 		return o.runCommand(ctx, client, progress)
 	}
 	last, err := client.Intercept(ctx, o.spec, progress.event)
+	tellInterrupted(ctx, progress)
 	progress.close()
 	if err != nil {
 		return err
 	}
 	return o.print(last.Intercept)
+}
+
+// tellInterrupted says what goes on when ctx has ended while the session was at
+// work.
+func tellInterrupted(ctx context.Context, progress *printer) {
+	if ctx.Err() != nil {
+		progress.event(api.Event{Text: "the session puts back what it changed; kubectl tele status shows when that is done", Warning: true})
+	}
 }
 
 func (o *interceptOptions) print(st *api.InterceptStatus) error {
@@ -200,7 +208,9 @@ func (o *interceptOptions) runCommand(ctx context.Context, client *control.Clien
 		return err
 	case <-ctx.Done():
 		release()
-		return errors.Join(context.Cause(ctx), <-held)
+		err := <-held
+		tellInterrupted(ctx, progress)
+		return errors.Join(context.Cause(ctx), err)
 	}
 	progress.pause()
 	if err := o.print(active.Intercept); err != nil {

@@ -19,7 +19,7 @@ type leaveOptions struct {
 func newLeaveCommand(f *factory) *cobra.Command {
 	o := &leaveOptions{f: f}
 	cmd := &cobra.Command{
-		Use:     "leave (WORKLOAD | --all)",
+		Use:     "leave (WORKLOAD [--port PORT] | --all)",
 		GroupID: groupCore,
 		Short:   "End an intercept and put the workload back as it was",
 		Long: `End an intercept: the app answers again at once, and if nobody else intercepts
@@ -28,11 +28,15 @@ changed meanwhile stays.`,
 		Example: `  # Give Deployment back its traffic again
   kubectl tele leave back
 
+  # Of several ports, leave one
+  kubectl tele leave back --port http
+
   # End all intercepts of this session
   kubectl tele leave --all`,
 		RunE:              runE(o),
 		ValidArgsFunction: f.completeIntercepts,
 	}
+	cmd.Flags().StringVarP(&o.spec.Port, "port", "p", "", "leave only this `PORT` of the workload, a Service's or container's name or number")
 	cmd.Flags().BoolVar(&o.spec.All, "all", false, "end all intercepts of this session")
 	return cmd
 }
@@ -46,8 +50,8 @@ func (o *leaveOptions) complete(_ *cobra.Command, args []string) error {
 }
 
 func (o *leaveOptions) validate() error {
-	if o.spec.All && len(o.workloads) > 0 {
-		return usageError(errors.New("--all and a workload exclude each other"))
+	if o.spec.All && (len(o.workloads) > 0 || o.spec.Port != "") {
+		return usageError(errors.New("--all excludes a workload and --port"))
 	}
 	if !o.spec.All && len(o.workloads) != 1 {
 		return usageError(fmt.Errorf("one workload is needed, not %d", len(o.workloads)), "kubectl tele leave WORKLOAD", "kubectl tele leave --all")

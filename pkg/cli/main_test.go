@@ -64,7 +64,7 @@ func TestWrongUse(t *testing.T) {
 		{"intercept -- true", "workload"},
 		{"intercept a --port 0", "port number"},
 		{"intercept a --port 70000", "port number"},
-		{"intercept a --port x:80", "port number"},
+		{"intercept a --port 99999:80", "port number"},
 		{"intercept a --to nowhere", "HOST:PORT"},
 		{"intercept a --to :80", "HOST:PORT"},
 		{"intercept a --to host:0", "HOST:PORT"},
@@ -307,6 +307,7 @@ func TestParsePort(t *testing.T) {
 	for flag, want := range map[string][2]string{
 		"": {"", ""}, "8080": {"8080", ""}, "8080:80": {"8080", "80"}, "8080:http": {"8080", "http"},
 		":http": {"", "http"}, "http": {"", "http"}, ":80": {"", "80"},
+		"web:http": {"", "web:http"}, "8080:web:http": {"8080", "web:http"}, "web-2:80": {"", "web-2:80"},
 	} {
 		local, port, err := parsePort(flag)
 		if err != nil || local != want[0] || port != want[1] {

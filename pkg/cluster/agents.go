@@ -38,6 +38,7 @@ type Agents struct {
 	keys          map[string]bool    // of the agents that the workload's template has had
 	pods          map[types.UID]*podLink
 	strangers     map[types.UID]*corev1.Pod // pods whose agents have none of the keys
+	gone          map[types.UID]bool        // pods that have ended, or are being deleted
 	registrations map[string]*Registration
 	changed       chan struct{} // closed at the next change of anything above
 }
@@ -100,7 +101,7 @@ func (c *Cluster) follow(w *workload.Workload) (*Agents, error) {
 	a := &Agents{
 		cluster: c, ref: w.Ref, log: c.Log().With("workload", w.String()),
 		ctx: ctx, cancel: cancel, synced: make(chan struct{}),
-		keys: map[string]bool{}, pods: map[types.UID]*podLink{}, strangers: map[types.UID]*corev1.Pod{}, registrations: map[string]*Registration{},
+		keys: map[string]bool{}, pods: map[types.UID]*podLink{}, strangers: map[types.UID]*corev1.Pod{}, gone: map[types.UID]bool{}, registrations: map[string]*Registration{},
 		changed: make(chan struct{}),
 	}
 	a.wg.Go(func() {
@@ -160,11 +161,20 @@ func (a *Agents) seePod(obj runtime.Object, deleted bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.announce()
-	if deleted {
+	if deleted || ended(pod) || pod.DeletionTimestamp != nil {
+		a.gone[pod.UID] = true
+	}
+	if deleted || ended(pod) {
 		a.forget(pod)
 		return
 	}
 	a.meet(pod)
+}
+
+// ended reports whether a pod's containers have run and will not again. An evicted
+// pod may stay as such for days.
+func ended(pod *corev1.Pod) bool {
+	return pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded
 }
 
 // meet is seePod for a pod that is there; a.mu is held. A pod of another workload that the

@@ -3,7 +3,8 @@ package cluster
 import (
 	"context"
 	"errors"
-	"net/url"
+	"io"
+	"net"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
@@ -31,13 +32,17 @@ func kindOf(err error) string {
 }
 
 // MayPass reports whether an error of a request to the API server may pass by
-// itself: the server did not answer, or is too busy to.
+// itself: the server did not answer, or not whole, or is too busy to; or others
+// kept changing the object.
 func MayPass(err error) bool {
 	status := rootStatus(err)
 	if _, answered := status.(apierrors.APIStatus); answered {
 		return apierrors.IsTimeout(status) || apierrors.IsServerTimeout(status) || apierrors.IsTooManyRequests(status) ||
-			apierrors.IsInternalError(status) || apierrors.IsServiceUnavailable(status)
+			apierrors.IsInternalError(status) || apierrors.IsServiceUnavailable(status) || apierrors.IsConflict(status)
 	}
-	way, ok := errors.AsType[*url.Error](err)
-	return ok && !errors.Is(way, context.Canceled)
+	if errors.Is(err, context.Canceled) {
+		return false
+	}
+	_, onTheWay := errors.AsType[net.Error](err) // a *url.Error is one
+	return onTheWay || errors.Is(err, io.ErrUnexpectedEOF)
 }

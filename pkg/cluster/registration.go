@@ -145,7 +145,7 @@ func (r *Registration) take() bool {
 }
 
 // Wait returns when the agents of all these pods have the registration in force,
-// or with the first refusal for the sake of another owner, a *tunnel.RefusedError
+// those left out that go meanwhile, or with the first refusal for the sake of another owner, a *tunnel.RefusedError
 // with reason Conflict.
 func (r *Registration) Wait(ctx context.Context, pods []corev1.Pod) error {
 	for {
@@ -170,6 +170,9 @@ func (r *Registration) missing(pods []corev1.Pod) (missing string, changed <-cha
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, pod := range pods {
+		if a.gone[pod.UID] {
+			continue
+		}
 		h := r.held[a.pods[pod.UID]]
 		var refused *tunnel.RefusedError
 		switch {

@@ -2,10 +2,13 @@ package inject
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/version"
+	"k8s.io/client-go/kubernetes"
 
 	"github.com/kubectl-tele/kubectl-tele/pkg/access"
 	"github.com/kubectl-tele/kubectl-tele/pkg/workload"
@@ -35,12 +38,7 @@ func (Sidecar) Plan(ctx context.Context, c Cluster, r Request) (*Plan, error) {
 		return nil, err
 	}
 	plan.Captures = capture.words()
-	// A server that does not tell its version gets what works everywhere.
-	version, err := c.Client.Discovery().ServerVersion()
-	if err != nil {
-		version = nil
-	}
-	spec := SidecarSpec{Agent: r.Agent, Native: NativeSidecars(version), Captures: []Capture{capture}, Owner: r.Owner}
+	spec := SidecarSpec{Agent: r.Agent, Native: NativeSidecars(serverVersion(ctx, c.Client)), Captures: []Capture{capture}, Owner: r.Owner}
 	changed, err := AddSidecar(r.Target, spec)
 	if err != nil {
 		return nil, err
@@ -70,6 +68,24 @@ func (Sidecar) Plan(ctx context.Context, c Cluster, r Request) (*Plan, error) {
 		plan.Switches = switches(c, r, takesName(changed, capture))
 	}
 	return plan, nil
+}
+
+// serverVersion asks the API server for its version. It returns nil if the server
+// does not tell: it then gets what works everywhere.
+func serverVersion(ctx context.Context, client kubernetes.Interface) *version.Info {
+	server := client.Discovery().RESTClient()
+	if server == nil { // a fake
+		info, _ := client.Discovery().ServerVersion()
+		return info
+	}
+	ctx, cancel := requestContext(ctx)
+	defer cancel()
+	var info version.Info
+	body, err := server.Get().AbsPath("/version").Do(ctx).Raw()
+	if err != nil || json.Unmarshal(body, &info) != nil {
+		return nil
+	}
+	return &info
 }
 
 // takesName reports whether the agent of the changed workload has the captured

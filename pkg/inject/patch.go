@@ -95,6 +95,14 @@ func conflictBackoff() wait.Backoff {
 	return wait.Backoff{Duration: 20 * time.Millisecond, Factor: 1.6, Jitter: 0.5, Steps: 12}
 }
 
+// requestLimit bounds each request of Retry. Webhooks, which take part in a patch,
+// may take as long.
+const requestLimit = 30 * time.Second
+
+func requestContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, requestLimit, fmt.Errorf("the API server did not answer within %s", requestLimit))
+}
+
 // Retry reads the object that ref names, changes it with update, and patches it;
 // on a conflict again from the start, on fresh data, a limited number of times.
 // Any other error ends it at once. It returns the object as it was last read and
@@ -103,6 +111,8 @@ func Retry(ctx context.Context, store workload.Store, ref workload.Ref, update U
 	var conflict error // of the last try
 	err = wait.ExponentialBackoffWithContext(ctx, conflictBackoff(), func(ctx context.Context) (bool, error) {
 		conflict = nil
+		ctx, cancel := requestContext(ctx)
+		defer cancel()
 		if before, err = store.Get(ctx, ref.Name); err != nil {
 			return false, fmt.Errorf("reading %s: %w", ref, err)
 		}

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/kubectl-tele/kubectl-tele/pkg/cluster"
@@ -16,6 +18,9 @@ import (
 	"github.com/kubectl-tele/kubectl-tele/pkg/workload"
 )
 
+// startGrace is how long a session may wait for its own agent to start.
+const startGrace = 3 * time.Minute
+
 // Clean puts back what sessions left in the namespace, from the records on the
 // objects alone. What a live session uses, or may use, is skipped without Force.
 // It returns how much there was.
@@ -23,12 +28,13 @@ func Clean(ctx context.Context, c *cluster.Cluster, spec api.CleanSpec, p api.Pr
 	ctx, cancel := context.WithTimeoutCause(ctx, spec.Timeout, fmt.Errorf("not clean within %s", spec.Timeout))
 	defer cancel()
 	only := func(workload.Ref) bool { return true }
+	var named workload.Ref
 	if spec.Workload != "" {
-		ref, err := c.Kinds().Parse(spec.Workload)
-		if err != nil {
+		var err error
+		if named, err = c.Kinds().Parse(spec.Workload); err != nil {
 			return 0, err
 		}
-		only = func(r workload.Ref) bool { return r == ref }
+		only = func(r workload.Ref) bool { return r == named }
 	}
 	findCtx, cancelFind := cluster.RequestContext(ctx)
 	defer cancelFind()
@@ -44,6 +50,10 @@ func Clean(ctx context.Context, c *cluster.Cluster, spec api.CleanSpec, p api.Pr
 		if took {
 			n++
 		}
+		errs = append(errs, err)
+	}
+	if n == 0 && spec.Workload != "" { // a name that is wrong is not clean
+		_, err := c.Kinds().Get(findCtx, c.Client(), c.Namespace(), named)
 		errs = append(errs, err)
 	}
 	return n, errors.Join(errs...)
@@ -126,9 +136,15 @@ func inUse(w *workload.Workload, census cluster.Census) string {
 
 // job removes a session's own agent unless the session is alive.
 func (k *cleaner) job(ctx context.Context, l inject.Leftover) (took bool, err error) {
-	if !k.spec.Force && k.jobInUse(ctx, l) {
-		k.progress.Warn(fmt.Sprintf("%s is the agent of a live session: skipped (--force takes it)", l))
-		return false, nil
+	if !k.spec.Force {
+		reason, err := k.jobInUse(ctx, l.Job)
+		if err != nil {
+			return false, err
+		}
+		if reason != "" {
+			k.progress.Warn(reason + ": skipped (--force takes it)")
+			return false, nil
+		}
 	}
 	if k.spec.DryRun {
 		k.progress.Done("would delete " + l.String())
@@ -141,20 +157,37 @@ func (k *cleaner) job(ctx context.Context, l inject.Leftover) (took bool, err er
 	return true, nil
 }
 
-// jobInUse asks the Job's agent whether a session other than this question is
-// there.
-func (k *cleaner) jobInUse(ctx context.Context, l inject.Leftover) bool {
-	pods, err := k.cluster.Client().CoreV1().Pods(k.cluster.Namespace()).List(ctx, metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=" + l.Name})
+// jobInUse says that a session other than this question is at the Job's agent, or
+// why that is not known; "" if none is.
+func (k *cleaner) jobInUse(ctx context.Context, job *batchv1.Job) (reason string, err error) {
+	listCtx, cancel := cluster.RequestContext(ctx)
+	defer cancel()
+	pods, err := k.cluster.Client().CoreV1().Pods(k.cluster.Namespace()).List(listCtx, metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=" + job.Name})
 	if err != nil {
-		return false
+		return "", fmt.Errorf("listing the pods of job/%s: %w", job.Name, err)
 	}
 	for i := range pods.Items {
-		info, err := k.cluster.AskPod(ctx, &pods.Items[i])
-		if err == nil && slices.ContainsFunc(info.Sessions, func(s string) bool { return !strings.HasPrefix(s, cluster.AskPrefix) }) {
-			return true
+		pod := &pods.Items[i]
+		if !cluster.AgentStarted(pod) {
+			continue
+		}
+		info, err := k.cluster.AskPod(ctx, pod)
+		switch {
+		case err != nil:
+			return fmt.Sprintf("job/%s is perhaps the agent of a live session: %v", job.Name, err), nil
+		case slices.ContainsFunc(info.Sessions, func(s string) bool { return !strings.HasPrefix(s, cluster.AskPrefix) }):
+			return fmt.Sprintf("job/%s is the agent of a live session", job.Name), nil
+		default:
+			return "", nil
 		}
 	}
-	return false
+	ended := slices.ContainsFunc(pods.Items, func(pod corev1.Pod) bool {
+		return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+	})
+	if age := time.Since(job.CreationTimestamp.Time); !ended && age < startGrace {
+		return fmt.Sprintf("job/%s is perhaps the agent of a live session: it was made %d s ago and has not started", job.Name, int(age.Seconds())), nil
+	}
+	return "", nil
 }
 
 func (k *cleaner) revision(ctx context.Context, l inject.Leftover) error {

@@ -91,7 +91,11 @@ func (i *Intercept) run() {
 	defer i.set.remove(i)
 	ctx, cancel := context.WithTimeoutCause(i.wanted, i.spec.Timeout, fmt.Errorf("the intercept was not active within %s", i.spec.Timeout))
 	i.failure = i.begin(ctx)
-	if cause := context.Cause(ctx); i.failure != nil && cause != nil && !errors.Is(i.failure, cause) {
+	switch cause := context.Cause(ctx); {
+	case i.failure == nil || cause == nil:
+	case i.wanted.Err() != nil:
+		i.failure = cause // what failed failed for that
+	case !errors.Is(i.failure, cause):
 		i.failure = fmt.Errorf("%w: %w", cause, i.failure)
 	}
 	cancel()
@@ -105,7 +109,9 @@ func (i *Intercept) run() {
 	i.enter(leaving)
 	undo, cancel := context.WithTimeoutCause(context.Background(), undoLimit, fmt.Errorf("could not undo everything within %s", undoLimit))
 	defer cancel()
-	i.undone = i.undo(undo)
+	if i.undone = i.undo(undo); i.undone != nil {
+		i.log.Error("not everything is put back", "err", i.undone)
+	}
 	i.enter(gone)
 }
 

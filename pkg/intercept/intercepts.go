@@ -25,6 +25,7 @@ type Intercepts struct {
 	mu     sync.Mutex
 	closed bool
 	all    map[string]*Intercept // by ID
+	undone []error               // what those that are gone could not put back
 }
 
 // New returns the intercepts of a session; there are none yet.
@@ -36,12 +37,18 @@ func New(c *cluster.Cluster) *Intercepts {
 // is in force; on failure, and when ctx ends before, it returns when what was
 // there before is put back.
 func (s *Intercepts) Begin(ctx context.Context, spec api.InterceptSpec, p api.Progress) (api.InterceptStatus, error) {
-	i, err := s.add(ctx, spec)
+	i, err := s.add(ctx, spec, p)
 	if err != nil {
 		return api.InterceptStatus{}, s.cluster.Explain(ctx, err, access.Intercept)
 	}
 	defer i.progress.add(p)()
 	go i.run()
+	return s.await(ctx, i)
+}
+
+// await returns when the intercept is in force, or gone; the end of ctx makes it
+// go.
+func (s *Intercepts) await(ctx context.Context, i *Intercept) (api.InterceptStatus, error) {
 	select {
 	case <-i.begun:
 		return i.Status(), nil
@@ -50,11 +57,16 @@ func (s *Intercepts) Begin(ctx context.Context, spec api.InterceptSpec, p api.Pr
 		i.end(context.Cause(ctx))
 		<-i.gone
 	}
-	return api.InterceptStatus{}, errors.Join(s.cluster.Explain(ctx, i.failure, access.Intercept), i.undone)
+	failure := i.failure
+	if failure == nil { // it was in force for a moment
+		failure = context.Cause(i.wanted)
+	}
+	return api.InterceptStatus{}, errors.Join(s.cluster.Explain(ctx, failure, access.Intercept), i.undone)
 }
 
-// add registers a new intercept, or says why this session cannot have it.
-func (s *Intercepts) add(ctx context.Context, spec api.InterceptSpec) (*Intercept, error) {
+// add registers a new intercept, or says why this session cannot have it. An
+// intercept of the same port that is being left is waited for.
+func (s *Intercepts) add(ctx context.Context, spec api.InterceptSpec, p api.Progress) (*Intercept, error) {
 	target, err := findTarget(ctx, s.cluster, spec)
 	if err != nil {
 		return nil, err
@@ -63,26 +75,51 @@ func (s *Intercepts) add(ctx context.Context, spec api.InterceptSpec) (*Intercep
 	if err != nil {
 		return nil, err
 	}
+	for {
+		other, err := s.put(i)
+		switch {
+		case err != nil:
+			return nil, err
+		case other == nil:
+			return i, nil
+		case other.wanted.Err() == nil:
+			return nil, hint.With(fmt.Errorf("%s is intercepted already, by this session", target),
+				"kubectl tele leave "+target.Name)
+		}
+		p.Doing("waiting until the intercept of " + target.String() + " before has been left")
+		select {
+		case <-other.gone:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// put registers an intercept unless there is another of the same port, which it
+// returns then.
+func (s *Intercepts) put(i *Intercept) (other *Intercept, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return nil, errors.New("this session is ending")
 	}
 	for _, have := range s.all {
-		if have.target.Ref == target.Ref && have.target.port.Number == target.port.Number {
-			return nil, hint.With(fmt.Errorf("%s is intercepted already, by this session", target),
-				"kubectl tele leave "+target.Name)
+		if have.target.Ref == i.target.Ref && have.target.port.Number == i.target.port.Number {
+			return have, nil
 		}
 	}
 	s.all[i.id] = i
-	return i, nil
+	return nil, nil
 }
 
-// remove forgets an intercept that is gone.
+// remove forgets an intercept that is gone, but not what could not be undone.
 func (s *Intercepts) remove(i *Intercept) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.all, i.id)
+	if i.undone != nil {
+		s.undone = append(s.undone, i.undone)
+	}
 }
 
 // Leave ends intercepts and returns when everything is put back, or ctx ends; the
@@ -91,7 +128,9 @@ func (s *Intercepts) Leave(ctx context.Context, spec api.LeaveSpec, p api.Progre
 	named := func(*Intercept) bool { return true }
 	if !spec.All {
 		ref, err := s.cluster.Kinds().Parse(spec.Workload)
-		named = func(i *Intercept) bool { return i.id == spec.Workload || err == nil && i.target.Ref == ref }
+		named = func(i *Intercept) bool {
+			return i.id == spec.Workload || err == nil && i.target.Ref == ref && (spec.Port == "" || i.target.port.Matches(spec.Port))
+		}
 	}
 	var leaving []*Intercept
 	for _, i := range s.sorted() {
@@ -100,14 +139,20 @@ func (s *Intercepts) Leave(ctx context.Context, spec api.LeaveSpec, p api.Progre
 		}
 	}
 	if len(leaving) == 0 && !spec.All {
-		return hint.With(fmt.Errorf("this session does not intercept %s", spec.Workload),
+		what := spec.Workload
+		if spec.Port != "" {
+			what += " port " + spec.Port
+		}
+		return hint.With(fmt.Errorf("this session does not intercept %s", what),
 			"`kubectl tele list` shows who intercepts what; `kubectl tele clean` removes what a lost session left")
 	}
 	return leaveAll(ctx, leaving, p)
 }
 
-// leaveAll leaves intercepts, all at once.
+// leaveAll leaves intercepts, all at once. What several of them do together, such
+// as a rolling update, is told once.
 func leaveAll(ctx context.Context, leaving []*Intercept, p api.Progress) error {
+	p = once(p)
 	errs := make([]error, len(leaving))
 	var wg sync.WaitGroup
 	for n, i := range leaving {
@@ -117,12 +162,15 @@ func leaveAll(ctx context.Context, leaving []*Intercept, p api.Progress) error {
 	return errors.Join(errs...)
 }
 
-// Close leaves every intercept. None can begin afterwards. It may be called again.
+// Close leaves every intercept. None can begin afterwards. The error tells what
+// could not be put back in all this time, be it told before. It may be called
+// again.
 func (s *Intercepts) Close(ctx context.Context, p api.Progress) error {
 	s.mu.Lock()
 	s.closed = true
+	undone, leaving := slices.Clone(s.undone), s.sortedLocked()
 	s.mu.Unlock()
-	return leaveAll(ctx, s.sorted(), p)
+	return errors.Join(append(undone, leaveAll(ctx, leaving, p))...)
 }
 
 // Status returns the intercepts in the order of their workloads and ports.
@@ -161,6 +209,10 @@ func (s *Intercepts) get(id string) *Intercept {
 func (s *Intercepts) sorted() []*Intercept {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.sortedLocked()
+}
+
+func (s *Intercepts) sortedLocked() []*Intercept {
 	return slices.SortedFunc(maps.Values(s.all), func(a, b *Intercept) int {
 		if c := strings.Compare(a.target.Ref.String(), b.target.Ref.String()); c != 0 {
 			return c

@@ -42,3 +42,17 @@ func (l *listeners) emit() api.Progress {
 		}
 	}
 }
+
+// once returns a Progress that passes each text on to p the first time alone.
+func once(p api.Progress) api.Progress {
+	var mu sync.Mutex
+	told := map[string]bool{}
+	return func(e api.Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		if !told[e.Text] {
+			told[e.Text] = true
+			p.Emit(e)
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/kubectl-tele/kubectl-tele/pkg/control/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/inject"
@@ -81,6 +83,45 @@ func TestBeginAndLeave(t *testing.T) {
 			t.Error("the intercept is not forgotten")
 		}
 	})
+	play(t, "one port of two", func(t *testing.T, s *stage) {
+		alice := s.user("alice")
+		for _, port := range []string{"8080", "9090"} {
+			if err := alice.begin(t.Context(), port); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := alice.Leave(t.Context(), api.LeaveSpec{Workload: store, Port: "7070"}, nil); err == nil || !strings.Contains(err.Error(), "does not intercept store port 7070") {
+			t.Errorf("leave a port that is not intercepted: %v", err)
+		}
+		if err := alice.Leave(t.Context(), api.LeaveSpec{Workload: store, Port: "admin:80"}, nil); err != nil {
+			t.Error(err)
+		}
+		if st := alice.Status(); len(st) != 1 || st[0].Port != 8080 || st[0].State != api.Active {
+			t.Errorf("status %+v", st)
+		}
+		if err := alice.Leave(t.Context(), api.LeaveSpec{Workload: store}, nil); err != nil {
+			t.Error(err)
+		}
+		s.asBefore()
+	})
+	play(t, "all ports", func(t *testing.T, s *stage) {
+		alice := s.user("alice")
+		for _, port := range []string{"8080", "9090"} {
+			if err := alice.begin(t.Context(), port); err != nil {
+				t.Fatal(err)
+			}
+		}
+		before := len(alice.told())
+		if err := alice.Leave(t.Context(), api.LeaveSpec{All: true}, alice.hear); err != nil {
+			t.Error(err)
+		}
+		told := alice.told()[before:]
+		slices.Sort(told)
+		if len(slices.Compact(told)) < len(alice.told()[before:]) {
+			t.Errorf("told twice: %q", told)
+		}
+		s.asBefore()
+	})
 }
 
 // TestOldPodsAreGone: an intercept is in force, and is over, when the pods are gone
@@ -136,8 +177,8 @@ func TestLeaveDuringBegin(t *testing.T) {
 					s.t.Errorf("leave: %v", err)
 				}
 				// What had been begun too late to be cancelled was in force for a moment.
-				if beginErr == nil {
-					s.t.Log("the intercept was in force before it was left")
+				if beginErr != nil && !slices.Contains([]string{errLeft.Error(), "this session is ending"}, beginErr.Error()) {
+					s.t.Errorf("begin: %v", beginErr)
 				}
 			case <-time.After(time.Hour):
 				if beginErr != nil {
@@ -448,6 +489,147 @@ func TestClean(t *testing.T) {
 		s.mu.Lock()
 		clear(s.agents)
 		s.mu.Unlock()
+		s.asBefore()
+	})
+}
+
+// TestPassingErrors: an error that a request meets once, for reasons that pass,
+// does not end an undo.
+func TestPassingErrors(t *testing.T) {
+	for name, passing := range map[string]error{
+		"refused connection": &url.Error{Op: "Get", URL: "https://192.0.2.1:6443", Err: syscall.ECONNREFUSED},
+		"cut answer":         fmt.Errorf("unexpected error when reading response body. Please retry. Original error: %w", io.ErrUnexpectedEOF),
+		"starting server":    apierrors.NewForbidden(services.GroupResource(), "", errors.New("RBAC: role not found")),
+		"busy object":        fmt.Errorf("others kept changing it: %w", apierrors.NewConflict(services.GroupResource(), "web", errors.New("it has been modified"))),
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachCall(t, func(s *stage) (*user, func()) {
+				alice := s.user("alice")
+				if err := alice.begin(s.ctx, "8080"); err != nil {
+					s.t.Fatal(err)
+				}
+				return alice, func() {
+					if err := alice.Close(s.ctx, alice.hear); err != nil {
+						s.t.Errorf("leave: %v", err)
+					}
+				}
+			}, func(_ *testing.T, _ *stage, call string) error {
+				if apierrors.IsConflict(passing) && call == "delete replicaset" {
+					return nil // then it is in use again, and stays
+				}
+				return passing
+			},
+				func(_ *testing.T, s *stage, _ *user) { s.asBefore() })
+		})
+	}
+}
+
+// TestUndoneIsTold: what could not be put back is told by leave or, when nobody
+// waited for that, by the end of the session.
+func TestUndoneIsTold(t *testing.T) {
+	play(t, "later", func(t *testing.T, s *stage) {
+		alice := s.user("alice")
+		if err := alice.begin(t.Context(), "8080"); err != nil {
+			t.Fatal(err)
+		}
+		alice.api.before = func(call string) error {
+			if call == "patch deployment" {
+				return apierrors.NewForbidden(deployments.GroupResource(), store, errors.New("a policy says so"))
+			}
+			return nil
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := alice.Leave(ctx, api.LeaveSpec{All: true}, alice.hear); err == nil || !strings.Contains(err.Error(), "it goes on") {
+			t.Errorf("leave: %v", err)
+		}
+		s.await("the intercept is gone", alice.Empty)
+		if err := alice.Close(t.Context(), alice.hear); err == nil || !strings.Contains(err.Error(), "a policy says so") {
+			t.Errorf("the session's end: %v", err)
+		}
+	})
+}
+
+// TestPodGoesDuringBegin: a pod that goes while its agent is waited for is not
+// waited for.
+func TestPodGoesDuringBegin(t *testing.T) {
+	play(t, "evicted", func(t *testing.T, s *stage) {
+		alice := s.user("alice")
+		// The agent of the first pod is not reached, and then the pod is evicted.
+		evicted := ""
+		alice.refuse = func(pod string) bool {
+			if evicted == "" {
+				evicted = pod
+				time.AfterFunc(8*time.Second, func() {
+					s.modify(podsOf, pod, func(obj object) {
+						now := obj.(*corev1.Pod)
+						now.Status = corev1.PodStatus{Phase: corev1.PodFailed, Reason: "Evicted"}
+					})
+				})
+			}
+			return pod == evicted
+		}
+		if err := alice.begin(t.Context(), "8080"); err != nil {
+			t.Fatal(err)
+		}
+		if st := alice.Status(); st[0].State != api.Active || len(st[0].Agents) != 1 {
+			t.Errorf("status %+v", st)
+		}
+		if census := alice.agentsOf(t, s).Ask(t.Context()); len(census.Unreached) > 0 {
+			t.Errorf("the evicted pod is asked: %v", census.Unreached)
+		}
+		if err := alice.Close(t.Context(), alice.hear); err != nil {
+			t.Errorf("leave: %v", err)
+		}
+	})
+}
+
+// TestLeftAtOnce: who waits for the beginning of what is left in the same moment is
+// told so.
+func TestLeftAtOnce(t *testing.T) {
+	for n := range 20 {
+		play(t, fmt.Sprint(n), func(t *testing.T, s *stage) {
+			alice := s.user("alice")
+			i, err := alice.add(t.Context(), api.InterceptSpec{Workload: store, Port: "8080", Lazy: true, Timeout: time.Minute}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			i.end(errLeft)
+			close(i.begun)
+			close(i.gone)
+			if st, err := alice.await(t.Context(), i); err == nil && st.ID == "" {
+				t.Error("neither an intercept nor an error")
+			}
+		})
+	}
+}
+
+// TestBeginWhileLeaving: who intercepts again what is being left waits for that.
+func TestBeginWhileLeaving(t *testing.T) {
+	play(t, "same port", func(t *testing.T, s *stage) {
+		alice := s.user("alice")
+		if err := alice.begin(t.Context(), "8080"); err != nil {
+			t.Fatal(err)
+		}
+		left := make(chan error, 1)
+		go func() { left <- alice.Leave(t.Context(), api.LeaveSpec{All: true}, nil) }()
+		synctest.Wait()
+		if err := alice.begin(t.Context(), "8080"); err != nil {
+			t.Errorf("begin: %v", err)
+		}
+		said(t, alice.told(), "waiting until the intercept of deployment/store port 8080 before has been left")
+		if err := <-left; err != nil {
+			t.Errorf("leave: %v", err)
+		}
+		if st := alice.Status(); len(st) != 1 || st[0].State != api.Active {
+			t.Errorf("status %+v", st)
+		}
+		if err := alice.begin(t.Context(), "8080"); err == nil || !strings.Contains(err.Error(), "is intercepted already, by this session") {
+			t.Errorf("once more: %v", err)
+		}
+		if err := alice.Close(t.Context(), alice.hear); err != nil {
+			t.Errorf("leave: %v", err)
+		}
 		s.asBefore()
 	})
 }

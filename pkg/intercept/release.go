@@ -58,12 +58,27 @@ func (r *release) run(ctx context.Context) error {
 	return fmt.Errorf("%s: %w", r.ref, errChanged)
 }
 
+// refusalGrace is how long a refusal is taken for that of an API server that has
+// just been started, which forbids everything for a moment.
+const refusalGrace = 15 * time.Second
+
 // persist repeats step while it fails for reasons that may pass.
 func (r *release) persist(ctx context.Context, step func(context.Context) error) error {
+	var refused time.Time // since when the server has refused
+	passes := func(err error) bool {
+		if !apierrors.IsForbidden(err) && !apierrors.IsUnauthorized(err) {
+			refused = time.Time{}
+			return cluster.MayPass(err)
+		}
+		if refused.IsZero() {
+			refused = time.Now()
+		}
+		return time.Since(refused) < refusalGrace
+	}
 	backoff := wait.Backoff{Duration: 250 * time.Millisecond, Factor: 2, Jitter: 0.2, Steps: 5}
 	for {
 		err := step(ctx)
-		if err == nil || ctx.Err() != nil || !cluster.MayPass(err) {
+		if err == nil || ctx.Err() != nil || !passes(err) {
 			return err
 		}
 		r.cluster.Log().Warn("undo did not get on, trying again", "workload", r.ref.String(), "err", err)
@@ -258,9 +273,10 @@ func (r *release) settle(ctx context.Context, before, after *workload.Workload) 
 		if err := waitRollout(ctx, r.cluster, after, changed, r.progress); err != nil {
 			return fmt.Errorf("the agent is taken out of %s, but: %w", r.ref, err)
 		}
-		if err := waitReplaced(ctx, r.cluster, after, changed, hasAgent, r.progress); err != nil {
-			return err
-		}
+	}
+	// The update may be of a round before, or of somebody else's.
+	if err := waitReplaced(ctx, r.cluster, after, changed, hasAgent, r.progress); err != nil {
+		return err
 	}
 	// Somebody may have begun anew meanwhile, whose revision is not to be deleted.
 	now, err := r.read(ctx)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -45,6 +46,7 @@ var (
 	deployments = appsv1.SchemeGroupVersion.WithResource("deployments")
 	replicaSets = appsv1.SchemeGroupVersion.WithResource("replicasets")
 	podsOf      = corev1.SchemeGroupVersion.WithResource("pods")
+	jobs        = batchv1.SchemeGroupVersion.WithResource("jobs")
 	services    = corev1.SchemeGroupVersion.WithResource("services")
 )
 
@@ -367,6 +369,8 @@ type user struct {
 	*Intercepts
 	api   *hooked
 	stage *stage
+	// refuse says whether the agent of a pod is not reached; nil: all are.
+	refuse func(pod string) bool
 
 	mu    sync.Mutex
 	log   []string   // what was said
@@ -397,7 +401,7 @@ func (u *user) begin(ctx context.Context, port string) error {
 func (u *user) dial(ctx context.Context, pod string, port uint16) (net.Conn, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.away {
+	if u.away || u.refuse != nil && u.refuse(pod) {
 		return nil, errors.New("the network is away")
 	}
 	conn, err := u.stage.dial(ctx, pod, port)
@@ -435,4 +439,14 @@ func (u *user) told() []string {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return slices.Clone(u.log)
+}
+
+// agentsOf returns the agents of store as the user sees them; the test closes them.
+func (u *user) agentsOf(t *testing.T, s *stage) *cluster.Agents {
+	a, err := u.cluster.Agents(workload.Deployments{}.View(s.deployment()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(a.Close)
+	return a
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/kubectl-tele/kubectl-tele/pkg/control/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/inject"
 )
 
@@ -16,15 +17,18 @@ func (i *Intercept) undo(ctx context.Context) error {
 		defer i.agents.Close()
 	}
 	if i.registration != nil {
+		told := func(p api.Progress) { p.Done("traffic of " + i.target.String() + " goes to the app") }
 		if pods := i.registration.End(ctx); len(pods) > 0 {
-			i.log.Warn("agents do not confirm that the intercept has ended", "pods", strings.Join(pods, ", "))
+			told = func(p api.Progress) {
+				p.Warn(fmt.Sprintf("traffic of %s goes to the app, at the latest when the agents in these pods, which do not answer, miss this session: %s", i.target, strings.Join(pods, ", ")))
+			}
 		}
 		// Connections that are open end in their own time, beside the undo.
 		var draining sync.WaitGroup
 		draining.Go(func() { i.handler.Drain(ctx) })
 		defer i.registration.Close()
 		defer draining.Wait()
-		i.progress.emit().Done("traffic of " + i.target.String() + " goes to the app")
+		told(i.progress.emit())
 	}
 	if !i.recorded {
 		return nil

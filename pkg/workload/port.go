@@ -78,7 +78,7 @@ func FindPort(w *Workload, services []corev1.Service, want, service string) (*Po
 	}
 	var found []*Port
 	for _, p := range ports {
-		if want == "" || p.matches(want) {
+		if want == "" || p.Matches(want) {
 			found = append(found, p)
 		}
 	}
@@ -146,12 +146,13 @@ func list(ports []*Port) string {
 	return strings.Join(names, ", ")
 }
 
-func (p *Port) matches(want string) bool {
+// Matches reports whether the port is what want means to FindPort, except "".
+func (p *Port) Matches(want string) bool {
 	if want == p.Name || want == strconv.Itoa(int(p.Number)) {
 		return true
 	}
 	return slices.ContainsFunc(p.Services, func(s ServicePort) bool {
-		return want == s.Port.Name || want == strconv.Itoa(int(s.Port.Port))
+		return want == s.Port.Name || want == strconv.Itoa(int(s.Port.Port)) || want == s.String()
 	})
 }
 

@@ -36,7 +36,9 @@ type InterceptSpec struct {
 type LeaveSpec struct {
 	// Workload is the workload's name or an intercept's ID; All leaves all.
 	Workload string `json:"workload,omitempty"`
-	All      bool   `json:"all,omitempty"`
+	// Port is the name or number of the workload's port, where only that is meant.
+	Port string `json:"port,omitempty"`
+	All  bool   `json:"all,omitempty"`
 }
 
 // CleanSpec says what clean puts back. It is not sent to a session: clean needs
