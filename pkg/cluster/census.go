@@ -23,7 +23,8 @@ const askLimit = 4 * time.Second
 type Census struct {
 	Infos []api.Info
 	// Unreached are the pods whose agents run but did not answer. Whoever is
-	// registered with them is not known.
+	// registered with them is not known. Pods that are being deleted are left out:
+	// who is live is registered with those that stay, too.
 	Unreached []string
 }
 
@@ -55,7 +56,9 @@ func (a *Agents) Ask(ctx context.Context) Census {
 			defer mu.Unlock()
 			if err != nil {
 				a.log.Debug("agent does not answer", "pod", p.name, "err", err)
-				census.Unreached = append(census.Unreached, p.name)
+				if !a.isEnding(p) {
+					census.Unreached = append(census.Unreached, p.name)
+				}
 				return
 			}
 			census.Infos = append(census.Infos, info)
@@ -65,6 +68,12 @@ func (a *Agents) Ask(ctx context.Context) Census {
 	slices.Sort(census.Unreached)
 	slices.SortFunc(census.Infos, func(a, b api.Info) int { return strings.Compare(a.Pod, b.Pod) })
 	return census
+}
+
+func (a *Agents) isEnding(p *podLink) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return p.ending
 }
 
 func (p *podLink) ask(ctx context.Context) (api.Info, error) {

@@ -48,7 +48,7 @@ func (i *Intercept) begin(ctx context.Context) error {
 		return err
 	}
 	if replaced {
-		old := func(p *corev1.Pod) bool { return !captures(p, i.target.port.Number) }
+		old := func(p *corev1.Pod) bool { return !podCaptures(p, i.target.port.Number) }
 		if err := waitReplaced(ctx, i.cluster, w, i.agents.Changed, old, i.progress.emit()); err != nil {
 			return err
 		}

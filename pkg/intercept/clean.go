@@ -15,6 +15,7 @@ import (
 	"github.com/kubectl-tele/kubectl-tele/pkg/cluster"
 	"github.com/kubectl-tele/kubectl-tele/pkg/control/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/inject"
+	"github.com/kubectl-tele/kubectl-tele/pkg/poll"
 	"github.com/kubectl-tele/kubectl-tele/pkg/workload"
 )
 
@@ -101,7 +102,11 @@ func (k *cleaner) workload(ctx context.Context, ref workload.Ref) error {
 			return err
 		}
 		defer r.agents.Close()
-		if reason := inUse(w, r.agents.Ask(ctx)); reason != "" {
+		reason, err := k.inUse(ctx, w, r.agents)
+		if err != nil {
+			return err
+		}
+		if reason != "" {
 			if !k.spec.Force {
 				k.progress.Warn(fmt.Sprintf("%s: skipped (--force takes it)", reason))
 				return nil
@@ -116,22 +121,49 @@ func (k *cleaner) workload(ctx context.Context, ref workload.Ref) error {
 	return r.run(ctx)
 }
 
+const (
+	// askEvery is how often agents that will soon know more are asked.
+	askEvery = time.Second
+	// askLimit bounds that: longer than it takes until a session counts as lost.
+	askLimit = 2 * lostGrace
+)
+
 // inUse says who intercepts the workload, or why that is not known; "" if nobody
-// does.
-func inUse(w *workload.Workload, census cluster.Census) string {
+// does. Agents that will soon know more are waited for, unless what they say
+// changes nothing.
+func (k *cleaner) inUse(ctx context.Context, w *workload.Workload, agents *cluster.Agents) (reason string, err error) {
+	said, begun := false, time.Now()
+	err = poll.Until(ctx, askEvery, func() (bool, error) {
+		var soon bool
+		if now, _ := agents.Workload(); now != nil {
+			w = now
+		}
+		reason, soon = useOf(w, agents.Ask(ctx))
+		soon = soon && !k.spec.Force && !k.spec.DryRun
+		if soon && !said {
+			said = true
+			k.progress.Doing(reason + ": waiting until that is known")
+		}
+		return !soon || time.Since(begun) > askLimit, nil
+	})
+	return reason, err
+}
+
+// useOf is inUse for one answer; soon reports whether there will be a better one.
+func useOf(w *workload.Workload, census cluster.Census) (reason string, soon bool) {
 	if owners := census.Owners(); len(owners) > 0 {
-		return fmt.Sprintf("%s is intercepted by %s", w, strings.Join(owners, ", "))
+		return fmt.Sprintf("%s is intercepted by %s", w, strings.Join(owners, ", ")), false
 	}
 	recorded, err := inject.Owners(w.Object)
 	if err != nil {
-		return ""
+		return "", false
 	}
 	for _, o := range recorded {
-		if s, reason := standingOf(w, o, census); s == unknown {
-			return fmt.Sprintf("%s is perhaps intercepted by %s: %s", w, o, reason)
+		if v := standingOf(w, o, census); v.standing == unknown {
+			return fmt.Sprintf("%s is perhaps intercepted by %s: %s", w, o, v.reason), v.soon
 		}
 	}
-	return ""
+	return "", false
 }
 
 // job removes a session's own agent unless the session is alive.

@@ -51,7 +51,7 @@ func (i *Intercept) guard() {
 // capturedIn reports whether the workload has an agent that captures the
 // intercept's port.
 func (i *Intercept) capturedIn(w *workload.Workload) bool {
-	return slices.ContainsFunc(inject.CapturesIn(w), func(c inject.Capture) bool { return c.App == i.target.port.Number })
+	return captures(w, i.target.port.Number)
 }
 
 // notices says what others made of the workload; w is nil when it is gone.

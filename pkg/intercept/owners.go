@@ -32,32 +32,52 @@ const (
 
 func (s standing) String() string { return [...]string{"lost", "live", "unknown"}[s] }
 
-// standingOf returns what the agents' answers say of an owner, and for unknown
-// why they do not say more.
-func standingOf(w *workload.Workload, o inject.Owner, census cluster.Census) (s standing, reason string) {
+// verdict is a standing and, for unknown, why the agents do not say more and
+// whether they soon will.
+type verdict struct {
+	standing
+	reason string
+	soon   bool
+}
+
+// standingOf returns what the agents' answers say of an owner.
+func standingOf(w *workload.Workload, o inject.Owner, census cluster.Census) verdict {
 	missed, has := census.Missed(o.ID)
 	switch {
 	case census.Holds(o.ID):
-		return live, ""
+		return verdict{standing: live}
 	case has && missed < lostGrace:
-		return unknown, fmt.Sprintf("that session has not been reached for %d s and may come back", int(missed.Seconds()))
+		return verdict{unknown, fmt.Sprintf("that session has not been reached for %d s and may come back", int(missed.Seconds())), true}
 	case len(census.Unreached) > 0:
-		return unknown, "the agent in pod " + strings.Join(census.Unreached, ", ") + " does not answer"
+		return verdict{unknown, "the agent in pod " + strings.Join(census.Unreached, ", ") + " does not answer", w.State.Rolling()}
 	case time.Since(o.Since) < registerGrace:
-		return unknown, "that session has just begun"
-	case !has && onTheWay(w, o, census.Infos):
-		return unknown, fmt.Sprintf("no agent of port %d has been up for %s, in which a session registers", o.Port, registerGrace)
+		return verdict{unknown, "that session has just begun", true}
+	case !has && captures(w, o.Port):
+		return onTheWay(o, census.Infos)
 	}
-	return lost, ""
+	return verdict{standing: lost}
 }
 
-// onTheWay reports whether an owner who is not registered with these agents may be
+// captures reports whether the workload's agent captures the app's port.
+func captures(w *workload.Workload, port uint16) bool {
+	return slices.ContainsFunc(inject.CapturesIn(w), func(c inject.Capture) bool { return c.App == port })
+}
+
+// onTheWay says whether an owner who is not registered with these agents may be
 // about to: no agent that captures the owner's port has been there for long. There
 // may be none at all, in a rollout or where a workload has no pod at the moment.
-func onTheWay(w *workload.Workload, o inject.Owner, infos []agent.Info) bool {
-	captured := slices.ContainsFunc(inject.CapturesIn(w), func(c inject.Capture) bool { return c.App == o.Port })
-	return captured && !slices.ContainsFunc(infos, func(info agent.Info) bool {
-		return info.UpSeconds >= registerGrace.Seconds() &&
-			slices.ContainsFunc(info.Captures, func(c agent.CaptureInfo) bool { return c.App == o.Port })
-	})
+func onTheWay(o inject.Owner, infos []agent.Info) verdict {
+	longest := -1.0
+	for _, info := range infos {
+		if slices.ContainsFunc(info.Captures, func(c agent.CaptureInfo) bool { return c.App == o.Port }) {
+			longest = max(longest, info.UpSeconds)
+		}
+	}
+	switch {
+	case longest < 0:
+		return verdict{unknown, fmt.Sprintf("no agent of port %d is there that could tell", o.Port), false}
+	case longest < registerGrace.Seconds():
+		return verdict{unknown, fmt.Sprintf("no agent of port %d has been up for %s, in which a session registers", o.Port, registerGrace), true}
+	}
+	return verdict{standing: lost}
 }

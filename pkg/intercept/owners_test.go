@@ -49,16 +49,16 @@ func TestLiveOwnerIsNotLost(t *testing.T) {
 		alice := begun(t, s)
 		alice.goAway()
 		s.restartAgents()
+		time.AfterFunc(registerGrace/2, alice.comeBack)
 		stays(t, s)
-		alice.comeBack()
 		ends(t, s, alice)
 	})
 	play(t, "the tunnel is lost for a moment", func(t *testing.T, s *stage) {
 		alice := begun(t, s)
 		alice.goAway()
-		time.Sleep(lostGrace / 2)
+		time.Sleep(lostGrace / 3)
+		time.AfterFunc(lostGrace/3, alice.comeBack)
 		stays(t, s)
-		alice.comeBack()
 		ends(t, s, alice)
 	})
 	play(t, "a second port rolls out", func(t *testing.T, s *stage) {
@@ -88,11 +88,12 @@ func TestLostOwner(t *testing.T) {
 			t.Fatal(err)
 		}
 		alice.goAway()
-		time.Sleep(2 * lostGrace)
+		time.Sleep(5 * time.Second)
 		cleaner := s.user("")
 		if _, err := Clean(s.ctx, cleaner.cluster, api.CleanSpec{Timeout: 10 * time.Minute}, cleaner.hear); err != nil {
 			t.Errorf("clean: %v", err)
 		}
+		said(t, cleaner.told(), "may come back: waiting until that is known")
 		s.asBefore()
 		alice.comeBack()
 		if err := alice.Close(t.Context(), alice.hear); err != nil {

@@ -28,8 +28,8 @@ func hasAgent(pod *corev1.Pod) bool {
 	return ok
 }
 
-// captures reports whether the pod has an agent that captures the app's port.
-func captures(pod *corev1.Pod, port uint16) bool {
+// podCaptures reports whether the pod has an agent that captures the app's port.
+func podCaptures(pod *corev1.Pod, port uint16) bool {
 	agent, ok := inject.AgentIn(&pod.Spec)
 	return ok && slices.ContainsFunc(agent.Captures, func(c inject.Capture) bool { return c.App == port })
 }

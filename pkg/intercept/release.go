@@ -165,11 +165,7 @@ func (r *release) ask(ctx context.Context, w *workload.Workload, services []core
 // drops reports whether an owner is to be taken out. w is the workload as it is
 // now, nil when it is no more: then nobody needs anything of it.
 func (r *release) drops(w *workload.Workload, o inject.Owner) bool {
-	if w == nil || r.takes(o) {
-		return true
-	}
-	s, _ := standingOf(w, o, r.census)
-	return s == lost && r.asked[o.ID]
+	return w == nil || r.takes(o) || r.asked[o.ID] && standingOf(w, o, r.census).standing == lost
 }
 
 // read returns the workload as it is now, nil when there is none.
