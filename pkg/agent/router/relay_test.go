@@ -1,0 +1,445 @@
+package router
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
+	"github.com/kubectl-tele/kubectl-tele/pkg/splice"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// scene is a relay between a client and an app, and a handler for the requests with
+// the header x-user: me.
+type scene struct {
+	t       *testing.T
+	client  *net.TCPConn
+	app     net.Listener
+	handler net.Listener
+	ended   chan error
+	once    sync.Once // for ended
+
+	mu     sync.Mutex
+	opaque []Opacity
+}
+
+// side is a taker with a handler at an address.
+type side struct{ address string }
+
+func (s side) Open(ctx context.Context) (splice.Conn, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", s.address)
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*net.TCPConn), nil
+}
+
+func (s side) Ended() <-chan struct{} { return nil }
+
+func listen(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return l
+}
+
+func newScene(t *testing.T) *scene {
+	s := &scene{t: t, app: listen(t), handler: listen(t), ended: make(chan error, 1)}
+	front := listen(t)
+	mine, err := NewMatch([]api.Condition{{On: api.OnHeader, Name: "X-User", Test: api.Equals, Value: "me"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		conn, err := front.Accept()
+		if err != nil {
+			s.ended <- err
+			return
+		}
+		s.ended <- Serve(context.Background(), conn.(*net.TCPConn), Config{
+			Pick: func(r Subject) Taker {
+				if r.Matches(mine) {
+					return side{s.handler.Addr().String()}
+				}
+				return nil
+			},
+			DialApp: side{s.app.Addr().String()}.Open,
+			Opaque: func(why Opacity) {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				s.opaque = append(s.opaque, why)
+			},
+			Log: slog.New(slog.DiscardHandler),
+		})
+	}()
+	conn, err := net.Dial("tcp", front.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.client = conn.(*net.TCPConn)
+	_ = s.client.SetDeadline(time.Now().Add(time.Minute))
+	t.Cleanup(s.end)
+	return s
+}
+
+// end closes the client and waits for the end of the relay.
+func (s *scene) end() {
+	_ = s.client.Close()
+	s.once.Do(func() {
+		select {
+		case <-s.ended:
+		case <-time.After(time.Minute):
+			s.t.Error("the relay does not end")
+		}
+	})
+}
+
+// why ends the connection and returns why it was opaque, "" if it was not.
+func (s *scene) why() Opacity {
+	s.end()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.opaque) > 1 {
+		s.t.Errorf("opaque %d times: %v", len(s.opaque), s.opaque)
+	}
+	if len(s.opaque) == 0 {
+		return ""
+	}
+	return s.opaque[0]
+}
+
+// serveRaw answers each connection with text, after it has read until the client's
+// FIN, and sends what it read to the channel.
+func serveRaw(l net.Listener, text string) <-chan string {
+	got := make(chan string, 8)
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer func() { _ = conn.Close() }()
+				b, _ := io.ReadAll(conn)
+				_, _ = io.WriteString(conn, text)
+				got <- string(b)
+			}()
+		}
+	}()
+	return got
+}
+
+// httpServer answers with its name and what was asked.
+func httpServer(t *testing.T, l net.Listener, name string) {
+	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		_, _ = fmt.Fprintf(w, "%s %s %s %q", name, r.Method, r.URL, b)
+	})}
+	go func() { _ = server.Serve(l) }()
+	t.Cleanup(func() { _ = server.Close() })
+}
+
+// TestUnmatchedIsUntouched: what no rule takes reaches the app byte for byte, and
+// the answer likewise, whatever it is.
+func TestUnmatchedIsUntouched(t *testing.T) {
+	const ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
+	get := "GET / HTTP/1.1\r\nHost: a\r\n"
+	for name, tc := range map[string]struct {
+		request, answer string
+		opaque          Opacity
+	}{
+		"plain":                {get + "\r\n", ok, ""},
+		"odd case and order":   {"GET /x?b=1&a=%2f HTTP/1.1\r\nzz: 1\r\nhOsT: a\r\nACCEPT:*/*\r\nx:  spaced \t\r\n\r\n", ok, ""},
+		"duplicate fields":     {get + "X: 1\r\nx: 2\r\nX: 1\r\n\r\n", ok, ""},
+		"empty value":          {get + "X:\r\nY: \r\n\r\n", ok, ""},
+		"latin1 value":         {get + "X: \xe9\r\n\r\n", ok, ""},
+		"body":                 {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello", ok, ""},
+		"chunks":               {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n5;a=\"b\"\r\nhello\r\n000\r\nT: 1\r\n\r\n", ok, ""},
+		"HEAD":                 {"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n", ""},
+		"204":                  {get + "\r\n", "HTTP/1.1 204 No Content\r\n\r\n", ""},
+		"304":                  {get + "\r\n", "HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\n\r\n", ""},
+		"1xx":                  {get + "\r\n", "HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 102 P\r\n\r\n" + ok, ""},
+		"until the end":        {get + "\r\n", "HTTP/1.1 200 OK\r\n\r\nall of it", ""},
+		"no reason":            {get + "\r\n", "HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n", ""},
+		"chunked answer":       {get + "\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-T: 1\r\n\r\n", ""},
+		"1.0":                  {"GET / HTTP/1.0\r\n\r\n", "HTTP/1.0 200 OK\r\n\r\nold", ""},
+		"1.0 keep-alive":       {"GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", "HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: 1\r\n\r\nx", ""},
+		"h2c offer":            {get + "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n", ok, ""},
+		"unknown upgrade":      {get + "Connection: upgrade\r\nUpgrade: frob/2\r\n\r\n", ok, ""},
+		"101":                  {get + "Connection: upgrade\r\nUpgrade: frob\r\n\r\n", "HTTP/1.1 101 Switching\r\nUpgrade: frob\r\n\r\n\x00\x01raw", Tunnelled},
+		"large head":           {get + "X: " + strings.Repeat("x", 60<<10) + "\r\n\r\n", ok, ""},
+		"1 MiB head":           {get + "X: " + strings.Repeat("x", 1<<20) + "\r\n\r\n", ok, TooLong},
+		"folded":               {get + "X: 1\r\n 2\r\n\r\n", ok, Ambiguous},
+		"bare LF":              {"GET / HTTP/1.1\nHost: a\n\n", ok, Ambiguous},
+		"mixed line ends":      {"GET / HTTP/1.1\r\nHost: a\n\r\n", ok, Ambiguous},
+		"space before colon":   {get + "Content-Length : 5\r\n\r\nhello", ok, Ambiguous},
+		"length and chunked":   {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", ok, Ambiguous},
+		"two lengths":          {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello", ok, Ambiguous},
+		"signed length":        {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +5\r\n\r\nhello", ok, Ambiguous},
+		"gzip, chunked":        {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", ok, Ambiguous},
+		"chunked on 1.0":       {"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", ok, Ambiguous},
+		"bad chunk":            {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloXX0\r\n\r\n", ok, Ambiguous},
+		"LF in chunk line":     {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\nhello\r\n0\r\n\r\n", ok, Ambiguous},
+		"no host":              {"GET / HTTP/1.1\r\n\r\n", ok, Ambiguous},
+		"two hosts":            {get + "Host: b\r\n\r\n", ok, Ambiguous},
+		"absolute form":        {"GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n", ok, Ambiguous},
+		"CONNECT":              {"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", ok, Ambiguous},
+		"two spaces":           {"GET  / HTTP/1.1\r\nHost: a\r\n\r\n", ok, Ambiguous},
+		"bad escape":           {"GET /100% HTTP/1.1\r\nHost: a\r\n\r\n", ok, Ambiguous},
+		"leading CRLF":         {"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", ok, NotHTTP},
+		"HTTP/1.2":             {"GET / HTTP/1.2\r\nHost: a\r\n\r\n", ok, Ambiguous},
+		"HTTP/2":               {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00", "\x00\x00\x00\x04\x00\x00\x00\x00\x00", HTTP2},
+		"TLS":                  {"\x16\x03\x01\x00\x05hello", "\x15\x03\x01", TLS},
+		"no HTTP":              {"\x00\x01\x02", "\x03", NotHTTP},
+		"half a head":          {"GET / HT", "nothing", NotHTTP},
+		"half a body":          {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 50\r\n\r\nhello", ok, Ambiguous},
+		"answer with both":     {get + "\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", Ambiguous},
+		"answer that is none":  {get + "\r\n", "220 mail.example.com ESMTP\r\n", Ambiguous},
+		"answer with a folded": {get + "\r\n", "HTTP/1.1 200 OK\r\nX: 1\r\n 2\r\nContent-Length: 0\r\n\r\n", Ambiguous},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScene(t)
+			got := serveRaw(s.app, tc.answer)
+			go func() {
+				_, _ = io.WriteString(s.client, tc.request)
+				_ = s.client.CloseWrite()
+			}()
+			answer, err := io.ReadAll(s.client)
+			if err != nil || string(answer) != tc.answer {
+				t.Errorf("answered %.200q, %v; want %.200q", answer, err, tc.answer)
+			}
+			if request := <-got; request != tc.request {
+				t.Errorf("the app got %.200q, not %.200q", request, tc.request)
+			}
+			if why := s.why(); why != tc.opaque {
+				t.Errorf("opaque: %q, want %q", why, tc.opaque)
+			}
+		})
+	}
+}
+
+// TestEachRequestGoesWhereItShould on one connection, kept alive and pipelined.
+func TestEachRequestGoesWhereItShould(t *testing.T) {
+	for _, pipelined := range []bool{false, true} {
+		t.Run(fmt.Sprintf("pipelined %v", pipelined), func(t *testing.T) {
+			s := newScene(t)
+			httpServer(t, s.app, "app")
+			httpServer(t, s.handler, "me")
+			answers := bufio.NewReader(s.client)
+			var wants []string
+			next := func() {
+				t.Helper()
+				resp, err := http.ReadResponse(answers, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				b, err := io.ReadAll(resp.Body)
+				if err != nil || string(b) != wants[0] {
+					t.Errorf("answered %q, %v; want %q", b, err, wants[0])
+				}
+				wants = wants[1:]
+			}
+			for n := range 40 {
+				who, field := "app", ""
+				if n%3 == 1 || n%7 == 2 {
+					who, field = "me", "x-user: me\r\n"
+				}
+				body := strings.Repeat("b", n*1000)
+				head := fmt.Sprintf("POST /%d HTTP/1.1\r\nHost: a\r\n%s", n, field)
+				if n%2 == 0 {
+					head += fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(body), body)
+				} else {
+					head += fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", len(body)+1, body+"e")
+					body += "e"
+				}
+				wants = append(wants, fmt.Sprintf("%s POST /%d %q", who, n, body))
+				if _, err := io.WriteString(s.client, head); err != nil {
+					t.Fatal(err)
+				}
+				if !pipelined || len(wants) == 5 {
+					for len(wants) > 0 {
+						next()
+					}
+				}
+			}
+			for len(wants) > 0 {
+				next()
+			}
+			if why := s.why(); why != "" {
+				t.Errorf("opaque: %s", why)
+			}
+		})
+	}
+}
+
+// TestHandlerDown: a request that its handler does not take is the app's, and so is
+// a safe one that the handler did not begin to answer.
+func TestHandlerDown(t *testing.T) {
+	const mine = "GET /1 HTTP/1.1\r\nHost: a\r\nX-User: me\r\n\r\n"
+	for name, handle := range map[string]func(net.Listener){
+		"refuses": func(l net.Listener) { _ = l.Close() },
+		"hangs up": func(l net.Listener) {
+			go func() {
+				for {
+					conn, err := l.Accept()
+					if err != nil {
+						return
+					}
+					_, _ = conn.Read(make([]byte, 100))
+					_ = conn.Close()
+				}
+			}()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t)
+			httpServer(t, s.app, "app")
+			handle(s.handler)
+			for range 3 {
+				if _, err := io.WriteString(s.client, mine); err != nil {
+					t.Fatal(err)
+				}
+				resp, err := http.ReadResponse(bufio.NewReader(s.client), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if b, err := io.ReadAll(resp.Body); err != nil || string(b) != `app GET /1 ""` {
+					t.Errorf("answered %q, %v", b, err)
+				}
+			}
+		})
+	}
+	t.Run("half an answer", func(t *testing.T) {
+		s := newScene(t)
+		httpServer(t, s.app, "app")
+		go func() {
+			conn, err := s.handler.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Read(make([]byte, 100))
+			_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
+			_ = conn.Close()
+		}()
+		if _, err := io.WriteString(s.client, mine); err != nil {
+			t.Fatal(err)
+		}
+		if b, err := io.ReadAll(s.client); err == nil {
+			t.Errorf("half an answer ends well: %q", b)
+		}
+	})
+}
+
+// TestUpgradeAtHandler: a handler that switches protocols has the connection.
+func TestUpgradeAtHandler(t *testing.T) {
+	s := newScene(t)
+	httpServer(t, s.app, "app")
+	go func() {
+		conn, err := s.handler.Accept()
+		if err != nil {
+			return
+		}
+		defer func() { _ = conn.Close() }()
+		if _, err := http.ReadRequest(bufio.NewReader(conn)); err != nil {
+			return
+		}
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		_, _ = io.Copy(conn, conn)
+	}()
+	_, err := io.WriteString(s.client, "GET / HTTP/1.1\r\nHost: a\r\nX-User: me\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := bufio.NewReader(s.client)
+	if resp, err := http.ReadResponse(in, nil); err != nil || resp.StatusCode != 101 {
+		t.Fatalf("%v, %v", resp, err)
+	}
+	for range 3 {
+		if _, err := io.WriteString(s.client, "GET / HTTP/1.1\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if b, err := io.ReadAll(io.LimitReader(in, 18)); err != nil || string(b) != "GET / HTTP/1.1\r\n\r\n" {
+			t.Errorf("echoed %q, %v", b, err)
+		}
+	}
+	if why := s.why(); why != "" {
+		t.Errorf("opaque: %s", why)
+	}
+}
+
+// TestServerSpeaksFirst: a banner does not wait for the client.
+func TestServerSpeaksFirst(t *testing.T) {
+	s := newScene(t)
+	go func() {
+		conn, err := s.app.Accept()
+		if err != nil {
+			return
+		}
+		defer func() { _ = conn.Close() }()
+		_, _ = io.WriteString(conn, "220 hello\r\n")
+		_, _ = io.Copy(conn, conn)
+	}()
+	in := bufio.NewReader(s.client)
+	if line, err := in.ReadString('\n'); err != nil || line != "220 hello\r\n" {
+		t.Fatalf("%q, %v", line, err)
+	}
+	if _, err := io.WriteString(s.client, "GET / HTTP/1.1\r\nX-User: me\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := in.ReadString('\n'); err != nil || line != "GET / HTTP/1.1\r\n" {
+		t.Errorf("%q, %v", line, err)
+	}
+	if why := s.why(); why != Unasked {
+		t.Errorf("opaque: %q", why)
+	}
+}
+
+// TestClientGoes: the app sees a client that goes while it works.
+func TestClientGoes(t *testing.T) {
+	s := newScene(t)
+	gone := make(chan error, 1)
+	go func() {
+		conn, err := s.app.Accept()
+		if err != nil {
+			return
+		}
+		defer func() { _ = conn.Close() }()
+		if _, err := http.ReadRequest(bufio.NewReader(conn)); err != nil {
+			gone <- err
+			return
+		}
+		_, err = conn.Read(make([]byte, 1))
+		gone <- err
+	}()
+	if _, err := io.WriteString(s.client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	_ = s.client.SetLinger(0)
+	time.AfterFunc(100*time.Millisecond, func() { _ = s.client.Close() })
+	select {
+	case err := <-gone:
+		if err == nil || errors.Is(err, context.Canceled) {
+			t.Errorf("the app reads %v", err)
+		}
+	case <-time.After(time.Minute):
+		t.Error("the app does not see that the client has gone")
+	}
+}

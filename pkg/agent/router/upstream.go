@@ -1,0 +1,316 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/splice"
+)
+
+// exchange is a request that an upstream has been sent. What is not a channel is
+// read after done.
+type exchange struct {
+	method string
+	done   chan struct{}
+
+	begun    bool    // a part of the answer has been passed on
+	lasts    bool    // the upstream takes another request
+	ended    bool    // the upstream has ended, and that ends the answer
+	switched bool    // to another protocol
+	opaque   Opacity // why the answer cannot be followed
+	err      error   // why there is no whole answer
+}
+
+// over reports whether the answer is.
+func (e *exchange) over() bool {
+	select {
+	case <-e.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// upstream is a connection to the app or a handler. A goroutine of its own passes
+// the answers on to the client.
+type upstream struct {
+	relay *relay
+	conn  splice.Conn
+	app   bool
+	taker Taker         // nil: the app
+	ended chan struct{} // closed when nothing is read any more
+
+	mu       sync.Mutex
+	ex       *exchange // nil: nothing is expected
+	unasked  Opacity   // what it did while nothing was expected
+	stopping bool
+	timer    *time.Timer // closes it when it has been idle for long
+
+	// Owned by the goroutine; read them after ended.
+	in  []byte // of a head that is not complete
+	raw bool   // what comes is passed on as it is
+	eof bool
+}
+
+// follow reads an upstream from now on.
+func (r *relay) follow(conn splice.Conn, app bool) *upstream {
+	u := &upstream{relay: r, conn: conn, app: app, ended: make(chan struct{})}
+	r.track(conn)
+	go func() {
+		defer close(u.ended)
+		u.over(u.read())
+	}()
+	return u
+}
+
+// expect tells that an answer is to come.
+func (u *upstream) expect(ex *exchange) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.ex = ex
+	u.relay.busy.Store(u)
+	select {
+	case <-u.ended:
+		ex.err = fmt.Errorf("the connection has ended")
+		u.finishLocked()
+	default:
+	}
+}
+
+func (u *upstream) current() *exchange {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.ex
+}
+
+// finish ends the exchange.
+func (u *upstream) finish() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.finishLocked()
+}
+
+func (u *upstream) finishLocked() {
+	if u.ex != nil {
+		if !u.ex.switched {
+			u.relay.busy.CompareAndSwap(u, nil)
+		}
+		close(u.ex.done)
+		u.ex = nil
+	}
+}
+
+// read passes answers on until the connection ends. A nil error is its EOF.
+func (u *upstream) read() error {
+	var d *body // of the answer whose head has passed
+	for {
+		buf := buffers.Get().(*[]byte)
+		n, err := u.conn.Read(*buf)
+		if n > 0 {
+			var delivered error
+			if d, delivered = u.deliver((*buf)[:n], d); delivered != nil {
+				err = delivered
+			}
+		}
+		buffers.Put(buf)
+		switch {
+		case errors.Is(err, io.EOF):
+			u.eof = true
+			if ex := u.current(); ex != nil && d != nil && d.untilEnd {
+				ex.ended = true
+				u.finish()
+			}
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+}
+
+// errUnwanted is what a handler sends that nobody asked it for, or an app while a
+// handler answers: its connection is of no use any more.
+var errUnwanted = errors.New("it sends what was not asked for")
+
+// deliver passes on what has come. d is the body that goes on, nil at a head.
+func (u *upstream) deliver(b []byte, d *body) (*body, error) {
+	for len(b) > 0 {
+		ex := u.current()
+		switch {
+		case u.raw:
+			return nil, u.write(b)
+		case ex == nil && u.app && u.relay.busy.Load() == nil:
+			u.mu.Lock()
+			u.unasked = Unasked
+			u.mu.Unlock()
+			return nil, u.write(b)
+		case ex == nil:
+			return nil, errUnwanted
+		case d == nil:
+			u.in = append(u.in, b...)
+			taken, next, err := u.head(ex)
+			if err != nil || taken == 0 {
+				return nil, err
+			}
+			b, u.in, d = u.in[taken:], nil, next
+			continue
+		}
+		n, ended, bad := d.take(b)
+		if bad != nil {
+			return nil, u.giveUp(ex, b)
+		}
+		if err := u.write(b[:n]); err != nil {
+			return d, err
+		}
+		b = b[n:]
+		if ended {
+			d = nil
+			u.finish()
+		}
+	}
+	return d, nil
+}
+
+// head looks at what may be the head of an answer, and passes it on with what is
+// there of the body. taken is how much of u.in that was, 0 when it is incomplete.
+func (u *upstream) head(ex *exchange) (taken int, d *body, err error) {
+	a, err := parseAnswer(u.in, ex.method)
+	switch {
+	case errors.Is(err, errShort):
+		return 0, nil, nil
+	case err != nil:
+		in := u.in
+		u.in = nil
+		return 0, nil, u.giveUp(ex, in)
+	}
+	ex.begun = true
+	switch {
+	case a.status == 101:
+		ex.switched, u.raw = true, true
+		in := u.in
+		u.in = nil
+		err := u.write(in)
+		u.finish()
+		return 0, nil, err
+	case a.status < 200:
+		return a.size, nil, u.write(u.in[:a.size])
+	}
+	ex.lasts = a.lasts
+	d = newBody(a.body)
+	n, ended, bad := 0, a.body.none(), error(nil)
+	if !ended {
+		n, ended, bad = d.take(u.in[a.size:])
+	}
+	if bad != nil {
+		in := u.in
+		u.in = nil
+		return 0, nil, u.giveUp(ex, in)
+	}
+	err = u.write(u.in[:a.size+n])
+	if ended {
+		d = nil
+		u.finish()
+	}
+	return a.size + n, d, err
+}
+
+// giveUp passes everything on as it is from now on.
+func (u *upstream) giveUp(ex *exchange, b []byte) error {
+	ex.begun, ex.opaque, u.raw = true, Ambiguous, true
+	err := u.write(b)
+	u.finish()
+	return err
+}
+
+// write passes bytes on to the client.
+func (u *upstream) write(b []byte) error {
+	if len(b) == 0 {
+		return nil
+	}
+	if _, err := u.relay.client.Write(b); err != nil {
+		u.relay.fail(fmt.Errorf("answer not delivered: %w", err))
+		return err
+	}
+	return nil
+}
+
+// over is the end of the goroutine.
+func (u *upstream) over(err error) {
+	u.mu.Lock()
+	stopping, ex := u.stopping, u.ex
+	u.mu.Unlock()
+	if stopping && (err == nil || errors.Is(err, os.ErrDeadlineExceeded)) {
+		_ = u.write(u.in)
+		return
+	}
+	if u.app && err == nil {
+		_ = u.write(u.in)
+	}
+	switch {
+	case ex != nil && u.app && err == nil:
+		ex.ended = true // as the client would see it without us
+	case ex != nil && err == nil:
+		ex.err = errors.New("the handler ended before its answer did")
+	case ex != nil:
+		ex.err = err
+	case u.app && u.relay.busy.Load() == nil:
+		// A client that keeps its connection is told that the app does not.
+		if err != nil {
+			u.relay.fail(err)
+			break
+		}
+		u.relay.ending.Store(true)
+		_ = u.relay.client.CloseWrite()
+	}
+	u.finish()
+}
+
+// spokeUp returns what the upstream did while nothing was expected of it.
+func (u *upstream) spokeUp() Opacity {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.unasked
+}
+
+func (u *upstream) hasEnded() bool {
+	select {
+	case <-u.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// stop ends the goroutine and leaves the connection to the caller. ended reports
+// whether the upstream sends no more.
+func (u *upstream) stop() (ended bool, err error) {
+	u.mu.Lock()
+	u.stopping = true
+	u.mu.Unlock()
+	_ = u.conn.SetReadDeadline(time.Unix(1, 0))
+	select {
+	case <-u.ended:
+	case <-u.relay.ctx.Done():
+		return false, context.Cause(u.relay.ctx)
+	}
+	return u.eof, u.conn.SetReadDeadline(time.Time{})
+}
+
+// idle closes the connection if it is not woken soon.
+func (u *upstream) idle() { u.timer = time.AfterFunc(keepHandler, func() { _ = u.conn.Close() }) }
+
+// wake makes an idle connection ready for another request; false if it has gone.
+func (u *upstream) wake() bool { return u.timer != nil && u.timer.Stop() && !u.hasEnded() }
+
+// close ends the connection and its goroutine.
+func (u *upstream) close() {
+	if u.timer != nil {
+		u.timer.Stop()
+	}
+	_ = u.conn.Close()
+	<-u.ended
+}
