@@ -40,8 +40,8 @@ func TestInterceptAndFailOpen(t *testing.T) {
 		t.Errorf("intercept of a port not captured: %v", err)
 	}
 	i := mustInfo(t, bob)
-	if len(i.Sessions) != 2 || len(i.Captures) != 1 || i.Captures[0].Holder == nil ||
-		i.Captures[0].Holder.Owner.User != "alice" || i.Captures[0].IdleSeconds < 0 {
+	if len(i.Sessions) != 2 || len(i.Captures) != 1 || len(i.Captures[0].Holders) != 1 ||
+		i.Captures[0].Holders[0].Owner.User != "alice" || i.Captures[0].IdleSeconds < 0 {
 		t.Errorf("info: %+v", i)
 	}
 

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -27,6 +28,9 @@ type capture struct {
 	agent    *Agent
 
 	active atomic.Int64
+	whole  atomic.Int64 // of those, what goes to the app without being looked into
+	routed atomic.Int64 // of those, what is looked into
+	opaque opacities
 	last   atomic.Int64 // nanoseconds after the agent's start; 0: no connection yet
 }
 
@@ -53,7 +57,11 @@ func (c *capture) serve(ctx context.Context) {
 // when it returns.
 func (c *capture) handle(ctx context.Context, client *net.TCPConn, done func()) {
 	log := c.agent.cfg.Log
-	if flow := c.offer(ctx, client); flow != nil {
+	if c.agent.reg.looks(c.App) {
+		c.route(ctx, client, done)
+		return
+	}
+	if flow := c.offerWhole(ctx, client); flow != nil {
 		c.agent.join(ctx, flow, client, func(err error) {
 			if err != nil {
 				log.Debug("intercepted connection ended", "err", err)
@@ -63,6 +71,14 @@ func (c *capture) handle(ctx context.Context, client *net.TCPConn, done func()) 
 		return
 	}
 	defer done()
+	c.forwardWhole(ctx, client)
+}
+
+// forwardWhole is a connection that goes to the app as it is.
+func (c *capture) forwardWhole(ctx context.Context, client *net.TCPConn) {
+	log := c.agent.cfg.Log
+	c.whole.Add(1)
+	defer c.whole.Add(-1)
 	app, err := c.dialApp(ctx, client)
 	if err != nil {
 		log.Debug("app not reached", "err", err)
@@ -74,33 +90,43 @@ func (c *capture) handle(ctx context.Context, client *net.TCPConn, done func()) 
 	}
 }
 
-// offer asks the session that holds the port, if any, to take the connection.
+// offerWhole asks the session that holds the port, if any, to take the connection.
 // It returns nil if the connection is to go to the app. It reads nothing from
 // the client.
-func (c *capture) offer(ctx context.Context, client *net.TCPConn) *tunnel.Flow {
-	h := c.agent.reg.of(c.App)
-	if h == nil {
+func (c *capture) offerWhole(ctx context.Context, client *net.TCPConn) *tunnel.Flow {
+	claim := c.agent.reg.of(c.App)
+	if claim == nil {
 		return nil
 	}
-	meta, err := json.Marshal(api.Captured{
-		Port: c.App, Remote: client.RemoteAddr().String(), Local: client.LocalAddr().String(), MSS: announced(client),
-	})
-	if err != nil {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, c.agent.cfg.OfferTimeout)
-	defer cancel()
-	defer context.AfterFunc(h.ended, cancel)()
-	flow, err := h.tunnel.Open(ctx, tunnel.Target{Network: api.NetworkIntercept, Address: h.registration.ID, Meta: meta})
+	flow, err := c.offer(ctx, claim, client, false)
 	if err != nil {
 		c.agent.cfg.Log.Debug("session did not take the connection", "err", err)
 		return nil
 	}
-	if h.ended.Err() != nil {
-		_ = flow.Reset() // the session has left meanwhile, and need not know of it
-		return nil
-	}
+	claim.taken.Add(1)
 	return flow
+}
+
+// offer asks a session to take the connection, or requests of it.
+func (c *capture) offer(ctx context.Context, to *claim, client *net.TCPConn, probe bool) (*tunnel.Flow, error) {
+	meta, err := json.Marshal(api.Captured{
+		Port: c.App, Remote: client.RemoteAddr().String(), Local: client.LocalAddr().String(), MSS: announced(client), Probe: probe,
+	})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.agent.cfg.OfferTimeout)
+	defer cancel()
+	defer context.AfterFunc(to.ended, cancel)()
+	flow, err := to.tunnel.Open(ctx, tunnel.Target{Network: api.NetworkIntercept, Address: to.registration.ID, Meta: meta})
+	if err != nil {
+		return nil, err
+	}
+	if to.ended.Err() != nil {
+		_ = flow.Reset() // the session has left meanwhile, and need not know of it
+		return nil, errors.New("the session has left")
+	}
+	return flow, nil
 }
 
 // dialApp dials the app at the pod's address of the client's family, else at
@@ -131,6 +157,6 @@ func (c *capture) info() api.CaptureInfo {
 	if last := c.last.Load(); last != 0 {
 		info.IdleSeconds = (time.Since(c.agent.started) - time.Duration(last)).Seconds()
 	}
-	info.Holder = c.agent.reg.holder(c.App)
+	info.Holders, info.Whole, info.Opaque = c.agent.reg.holders(c.App), int(c.whole.Load()), c.opaque.counts()
 	return info
 }

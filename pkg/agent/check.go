@@ -49,7 +49,9 @@ func check(ctx context.Context, fs *flag.FlagSet, args []string, getenv func(str
 		if err != nil {
 			return false, err
 		}
-		held := slices.ContainsFunc(info.Captures, func(c api.CaptureInfo) bool { return c.Holder != nil && c.Holder.LostSeconds == 0 })
+		held := slices.ContainsFunc(info.Captures, func(c api.CaptureInfo) bool {
+			return slices.ContainsFunc(c.Holders, func(h api.Holder) bool { return h.LostSeconds == 0 })
+		})
 		return held || info.UpSeconds >= await.Seconds(), nil
 	})
 }

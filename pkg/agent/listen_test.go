@@ -65,7 +65,7 @@ func TestListen(t *testing.T) {
 	}
 	bob := a.connect(t, "bob")
 	info := mustInfo(t, bob)
-	if len(info.Captures) != 1 || info.Captures[0].Capture != got[0] || info.Captures[0].Holder == nil || !info.Has(api.FeatureListen) {
+	if len(info.Captures) != 1 || info.Captures[0].Capture != got[0] || len(info.Captures[0].Holders) != 1 || !info.Has(api.FeatureListen) {
 		t.Errorf("info %+v", info)
 	}
 	_ = alice.Close()

@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/router"
 	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
 )
 
@@ -15,7 +17,7 @@ import (
 // which captured port. All methods may be called concurrently.
 type registry struct {
 	mu         sync.Mutex
-	ports      map[uint16]*hold // by the app's port; nil: captured, not held
+	ports      map[uint16][]*claim // by the app's captured port, in the order to ask
 	sessions   map[*tunnel.Tunnel]string
 	lastActive time.Time // when the last session went; or the start
 }
@@ -27,6 +29,27 @@ type hold struct {
 	tunnel       *tunnel.Tunnel
 	ended        context.Context // ends when the right does
 	end          context.CancelFunc
+}
+
+// claim is a rule of a hold for one port.
+type claim struct {
+	*hold
+	rule  api.Rule
+	match router.Match
+	taken atomic.Int64 // connections, or requests
+}
+
+// conflicts reports whether two claims cannot be had at once. A rule for all
+// traffic goes with rules of requests, which are asked first; of these, none may
+// contain another's, unless one session has both.
+func (c *claim) conflicts(other *claim) bool {
+	switch {
+	case c.match.All() || other.match.All():
+		return c.match.All() && other.match.All()
+	case c.session == other.session:
+		return c.match.Contains(other.match) && other.match.Contains(c.match)
+	}
+	return c.match.Contains(other.match) || other.match.Contains(c.match)
 }
 
 // alive reports whether the session can be offered connections now. A session
@@ -55,17 +78,21 @@ func (e *notCapturedError) Error() string {
 
 // conflictError tells who holds a port.
 type conflictError struct {
-	port  uint16
-	owner api.Owner
+	asked, holder *claim
 }
 
 func (e *conflictError) Error() string {
-	return fmt.Sprintf("port %d is intercepted by %s@%s since %s", e.port, e.owner.User, e.owner.Host, e.owner.Since.UTC().Format(time.RFC3339))
+	owner := e.holder.registration.Owner
+	text := fmt.Sprintf("port %d is intercepted by %s@%s since %s", e.holder.rule.Port, owner.User, owner.Host, owner.Since.UTC().Format(time.RFC3339))
+	if !e.holder.match.All() {
+		text = fmt.Sprintf("%s, whose requests (%s) are among or contain these (%s)", text, e.holder.match, e.asked.match)
+	}
+	return text
 }
 
 func newRegistry() *registry {
 	return &registry{
-		ports:      make(map[uint16]*hold),
+		ports:      make(map[uint16][]*claim),
 		sessions:   make(map[*tunnel.Tunnel]string),
 		lastActive: time.Now(),
 	}
@@ -90,33 +117,55 @@ func (r *registry) add(registration api.Registration, t *tunnel.Tunnel) (*hold, 
 	h := &hold{registration: registration, session: t.PeerSession(), tunnel: t, ended: ctx, end: end}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	claims := make([]*claim, 0, len(registration.Rules))
 	var replaced []*hold
 	for _, rule := range registration.Rules {
-		old, captured := r.ports[rule.Port]
-		switch {
-		case !captured:
+		match, err := router.NewMatch(rule.Match)
+		if err != nil {
+			end()
+			return nil, err
+		}
+		asked := &claim{hold: h, rule: rule, match: match}
+		others, captured := r.ports[rule.Port]
+		if !captured {
 			end()
 			return nil, &notCapturedError{rule.Port}
-		case old == nil:
-		case old.alive() && !old.same(h):
-			end()
-			return nil, &conflictError{rule.Port, old.registration.Owner}
-		default:
-			replaced = append(replaced, old)
 		}
+		for _, other := range others {
+			switch {
+			case !asked.conflicts(other):
+			case other.alive() && !other.same(h):
+				end()
+				return nil, &conflictError{asked, other}
+			default:
+				replaced = append(replaced, other.hold)
+			}
+		}
+		claims = append(claims, asked)
 	}
-	for _, old := range r.ports {
-		if old != nil && old.same(h) {
-			replaced = append(replaced, old)
+	for _, others := range r.ports {
+		for _, other := range others {
+			if other.same(h) {
+				replaced = append(replaced, other.hold)
+			}
 		}
 	}
 	for _, old := range replaced {
 		r.removeLocked(old)
 	}
-	for _, rule := range registration.Rules {
-		r.ports[rule.Port] = h
+	for _, c := range claims {
+		r.ports[c.rule.Port] = inOrder(r.ports[c.rule.Port], c)
 	}
 	return h, nil
+}
+
+// inOrder returns the claims with another one, narrower rules first.
+func inOrder(claims []*claim, c *claim) []*claim {
+	i := slices.IndexFunc(claims, func(have *claim) bool { return c.match.Compare(have.match) < 0 })
+	if i < 0 {
+		i = len(claims)
+	}
+	return slices.Insert(slices.Clone(claims), i, c)
 }
 
 // remove ends a hold and gives its ports back. It does nothing to a hold that
@@ -130,35 +179,48 @@ func (r *registry) remove(h *hold) {
 func (r *registry) removeLocked(h *hold) {
 	h.end()
 	for _, rule := range h.registration.Rules {
-		if r.ports[rule.Port] == h {
-			r.ports[rule.Port] = nil
-		}
+		others := slices.Clone(r.ports[rule.Port]) // who asks may hold the list
+		r.ports[rule.Port] = slices.DeleteFunc(others, func(c *claim) bool { return c.hold == h })
 	}
 }
 
-// of returns the live holder of an app's port, or nil.
-func (r *registry) of(port uint16) *hold {
+// claims returns the rules of an app's port in the order to ask. The caller does
+// not change the list.
+func (r *registry) claims(port uint16) []*claim {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if h := r.ports[port]; h != nil && h.alive() {
-		return h
+	return r.ports[port]
+}
+
+// of returns the claim of the live holder of all traffic of an app's port, or nil.
+func (r *registry) of(port uint16) *claim {
+	for _, c := range r.claims(port) {
+		if c.match.All() && c.alive() {
+			return c
+		}
 	}
 	return nil
 }
 
-// holder tells who holds an app's port, reached or not; nil if nobody does.
-func (r *registry) holder(port uint16) *api.Holder {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	h := r.ports[port]
-	if h == nil || h.ended.Err() != nil || h.tunnel.Err() != nil {
-		return nil
+// looks reports whether connections to an app's port are to be looked into: a live
+// session has a rule of requests.
+func (r *registry) looks(port uint16) bool {
+	return slices.ContainsFunc(r.claims(port), func(c *claim) bool { return !c.match.All() && c.alive() })
+}
+
+// holders tells who has rules for an app's port, reached or not.
+func (r *registry) holders(port uint16) (all []api.Holder) {
+	for _, c := range r.claims(port) {
+		if c.ended.Err() != nil || c.tunnel.Err() != nil {
+			continue
+		}
+		h := api.Holder{ID: c.registration.ID, Owner: c.registration.Owner, Match: c.rule.Match, Taken: c.taken.Load()}
+		if since, lost := c.tunnel.Lost(); lost {
+			h.LostSeconds = max(time.Since(since), time.Millisecond).Seconds()
+		}
+		all = append(all, h)
 	}
-	holder := &api.Holder{ID: h.registration.ID, Owner: h.registration.Owner}
-	if since, lost := h.tunnel.Lost(); lost {
-		holder.LostSeconds = max(time.Since(since), time.Millisecond).Seconds()
-	}
-	return holder
+	return all
 }
 
 func (r *registry) enter(t *tunnel.Tunnel) {

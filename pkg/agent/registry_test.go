@@ -29,8 +29,8 @@ func (a *testAgent) holders() string {
 	var ids []string
 	for _, c := range a.Info().Captures {
 		id := "-"
-		if c.Holder != nil {
-			id = c.Holder.ID
+		if len(c.Holders) > 0 {
+			id = c.Holders[0].ID
 		}
 		ids = append(ids, id)
 	}
@@ -143,13 +143,13 @@ func TestRegistrationOfLostSession(t *testing.T) {
 	a, first, second := startTwoApps(t, Config{PingInterval: 20 * time.Millisecond, PingTimeout: 100 * time.Millisecond})
 	lost, freeze := a.connectFrozen(t, "lost")
 	mustRegister(t, lost, take("i", first, second))
-	if h := a.reg.holder(first); h == nil || h.ID != "i" || h.LostSeconds != 0 {
-		t.Errorf("the holder is told as %+v", h)
+	if h := a.reg.holders(first); len(h) != 1 || h[0].ID != "i" || h[0].LostSeconds != 0 {
+		t.Errorf("the holders are told as %+v", h)
 	}
 	freeze()
 	waitFor(t, "the holder is told as lost", func() bool {
-		h := a.reg.holder(first)
-		return h != nil && h.ID == "i" && h.LostSeconds > 0
+		h := a.reg.holders(first)
+		return len(h) == 1 && h[0].ID == "i" && h[0].LostSeconds > 0
 	})
 	bob := a.connect(t, "bob")
 	waitFor(t, "bob gets the port", func() bool {
@@ -159,10 +159,8 @@ func TestRegistrationOfLostSession(t *testing.T) {
 	if got := a.holders(); got != "j -" {
 		t.Errorf("the holders are %s", got)
 	}
-	a.reg.mu.Lock()
-	defer a.reg.mu.Unlock()
-	if h := a.reg.ports[second]; h != nil {
-		t.Errorf("port %d is still held by %s, which would come back in part", second, h.registration.ID)
+	if held := a.reg.claims(second); len(held) > 0 {
+		t.Errorf("port %d is still held by %s, which would come back in part", second, held[0].registration.ID)
 	}
 }
 
@@ -173,10 +171,10 @@ func TestRegistrationNotUnderstood(t *testing.T) {
 	type rule struct {
 		Port   uint16 `json:"port"`
 		Action string `json:"action"`
-		Match  string `json:"match,omitempty"`
+		Colour string `json:"colour,omitempty"`
 	}
 	for text, r := range map[string]rule{
-		`unknown field "match"`:   {first, "take", "/cart"},
+		`unknown field "colour"`:  {first, "take", "blue"},
 		`unknown action "mirror"`: {first, "mirror", ""},
 	} {
 		_, err := openService(t, tun, api.ServiceRegister, map[string]any{"id": "i", "rules": []rule{r}})
@@ -203,7 +201,7 @@ func TestReplacedHoldEndsAtOnce(t *testing.T) {
 		t.Error("the former hold has not ended")
 	}
 	a.reg.remove(old) // late, as its flow does it
-	if a.reg.of(first) != again || again.ended.Err() != nil {
+	if a.reg.of(first).hold != again || again.ended.Err() != nil {
 		t.Error("the new hold has ended with the former")
 	}
 	a.reg.remove(again)

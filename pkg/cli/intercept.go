@@ -30,6 +30,7 @@ type interceptOptions struct {
 	timeout      time.Duration
 	allowRestart bool
 	quiet        bool
+	match        matchOptions
 	output       output
 
 	command     []string
@@ -51,6 +52,10 @@ is gone after leave. If this laptop vanishes, the app answers again within five
 seconds, and so it does while the handler does not listen. Behind the agent the
 app sees its own pod's address as the client's.
 
+With --personal or --http-*, only the requests that match go to the handler, of
+HTTP/1 for now; several people can each have their own, and one more intercept
+can have the rest. The app gets all others as they were sent.
+
 With a COMMAND, it is run as the handler with the environment of the workload's
 container; the intercept ends with it, and its exit code is this command's.`,
 		Example: `  # Traffic of Deployment back goes to localhost:8080
@@ -58,6 +63,10 @@ container; the intercept ends with it, and its exit code is this command's.`,
 
   # Of several ports, take the Service's port "http"
   kubectl tele intercept back --port 8080:http
+
+  # Only the requests that you send with a header of your own
+  kubectl tele intercept back --port 8080 --personal
+  kubectl tele intercept back --port 8080 --http-header x-branch=blue --http-path-prefix /cart
 
   # A handler that is not on this machine
   kubectl tele intercept back --to 192.0.2.7:9000
@@ -73,6 +82,7 @@ container; the intercept ends with it, and its exit code is this command's.`,
 	cmd.Flags().BoolVar(&o.allowRestart, "allow-restart", false, "accept a rolling update that costs a moment of downtime or data of the pods")
 	cmd.Flags().DurationVar(&o.timeout, "timeout", 3*time.Minute, "how long the rolling update may take")
 	cmd.Flags().BoolVarP(&o.quiet, "quiet", "q", false, "print warnings and errors only")
+	o.match.addFlags(cmd.Flags())
 	addImageFlag(cmd, &o.image)
 	o.output.addFlag(cmd)
 	return cmd
@@ -94,12 +104,24 @@ func (o *interceptOptions) complete(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
+	var me string
+	if o.match.personal {
+		place, err := o.f.place()
+		if err != nil {
+			return err
+		}
+		me = place.User
+	}
+	match, err := o.match.conditions(me)
+	if err != nil {
+		return err
+	}
 	handler := o.to
 	if handler == "" && local != "" {
 		handler = net.JoinHostPort("localhost", local)
 	}
 	o.spec = api.InterceptSpec{
-		Workload: args[0], Port: port, Service: o.service, Handler: handler,
+		Workload: args[0], Port: port, Service: o.service, Handler: handler, Match: match,
 		Lazy: len(o.command) > 0, Hold: len(o.command) > 0, WithEnv: len(o.command) > 0,
 		AgentImage: agentImage(o.image), AllowRestart: o.allowRestart, Timeout: o.timeout,
 	}
@@ -175,7 +197,14 @@ func (o *interceptOptions) print(st *api.InterceptStatus) error {
 	}
 	return o.output.print(o.f.Out, st, func(w io.Writer) {
 		if !o.quiet {
-			_, _ = fmt.Fprintf(w, "Intercepting %s port %d on %d pods: traffic goes to %s\n", st.Workload, st.Port, len(st.Agents), st.Handler)
+			what := "traffic goes"
+			if st.Match != "" {
+				what = "requests with " + st.Match + " go"
+			}
+			_, _ = fmt.Fprintf(w, "Intercepting %s port %d on %d pods: %s to %s\n", st.Workload, st.Port, len(st.Agents), what, st.Handler)
+			if value, ok := strings.CutPrefix(st.Match, personalHeader+"="); ok && len(st.Services) > 0 {
+				_, _ = fmt.Fprintf(w, "  try it: curl -H '%s: %s' http://%s.%s\n", personalHeader, value, st.Services[0], st.Namespace)
+			}
 			_, _ = fmt.Fprintf(w, "  give it back: kubectl tele leave %s\n", nameOf(st.Workload))
 		}
 	})

@@ -76,7 +76,7 @@ func (o *listOptions) table(w io.Writer, workloads []api.Workload) {
 	wide := o.output.format == "wide"
 	header := "WORKLOAD\tREPLICAS\tSTATE\tBY\tSINCE"
 	if wide {
-		header += "\tCAPTURE\tAGENT IMAGE"
+		header += "\tTAKEN\tCAPTURE\tAGENT IMAGE"
 	}
 	table(w, header, func(row func(string, ...any)) {
 		for _, l := range workloads {
@@ -85,6 +85,9 @@ func (o *listOptions) table(w io.Writer, workloads []api.Workload) {
 				var by, since []string
 				for _, owner := range l.Owners {
 					who := fmt.Sprintf("%s@%s:%d", owner.User, owner.Host, owner.Port)
+					if owner.Match != "" {
+						who += " [" + owner.Match + "]"
+					}
 					if !owner.Live {
 						who += " (gone)"
 					}
@@ -94,7 +97,11 @@ func (o *listOptions) table(w io.Writer, workloads []api.Workload) {
 				line = fmt.Sprintf("%s\t%d/%d\t%s\t%s\t%s", l.Name, l.Ready, l.Replicas, l.State, strings.Join(by, ","), strings.Join(since, ","))
 			}
 			if wide {
-				line += fmt.Sprintf("\t%s\t%s", orNone(strings.Join(l.Capture, ",")), orNone(l.AgentImage))
+				var taken []string
+				for _, owner := range l.Owners {
+					taken = append(taken, fmt.Sprint(owner.Taken))
+				}
+				line += fmt.Sprintf("\t%s\t%s\t%s", orNone(strings.Join(taken, ",")), orNone(strings.Join(l.Capture, ",")), orNone(l.AgentImage))
 			}
 			row("%s", line)
 		}

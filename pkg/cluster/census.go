@@ -112,6 +112,17 @@ func (c Census) Missed(id string) (missed time.Duration, ok bool) {
 	return missed, ok
 }
 
+// Rule returns which requests the registration of this ID is about, and how many
+// connections or requests it has taken at all agents.
+func (c Census) Rule(id string) (match []api.Condition, taken int64) {
+	for _, h := range c.holders() {
+		if h.ID == id {
+			match, taken = h.Match, taken+h.Taken
+		}
+	}
+	return match, taken
+}
+
 // Owners names, once each, who has something in force.
 func (c Census) Owners() []string {
 	var names []string
@@ -128,9 +139,7 @@ func (c Census) holders() []api.Holder {
 	var all []api.Holder
 	for _, info := range c.Infos {
 		for _, capture := range info.Captures {
-			if capture.Holder != nil {
-				all = append(all, *capture.Holder)
-			}
+			all = append(all, capture.Holders...)
 		}
 	}
 	return all

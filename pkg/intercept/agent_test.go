@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,11 +20,12 @@ import (
 // testAgent is the agent of a pod of the stage: what an order of events needs of
 // one, over pipes, so that its time is the test's.
 type testAgent struct {
-	pod     *corev1.Pod
-	stage   *stage
-	ports   map[uint16]*held // by the app's port; nil: nobody holds it
-	tunnels *tunnel.Server
-	started time.Time
+	pod      *corev1.Pod
+	stage    *stage
+	ports    map[uint16][]*held // by the app's port
+	tunnels  *tunnel.Server
+	started  time.Time
+	features []agent.Feature
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -49,7 +51,7 @@ func newTestAgent(s *stage, pod *corev1.Pod) *testAgent {
 		s.t.Error(err)
 		return nil
 	}
-	a := &testAgent{pod: pod, stage: s, ports: map[uint16]*held{}, tunnels: server, started: time.Now()}
+	a := &testAgent{pod: pod, stage: s, ports: map[uint16][]*held{}, tunnels: server, started: time.Now(), features: s.features}
 	for _, c := range found.Captures {
 		a.ports[c.App] = nil
 	}
@@ -102,16 +104,16 @@ func (a *testAgent) info(req *tunnel.Request) {
 		return
 	}
 	defer func() { _ = flow.Close() }()
-	info := agent.Info{Pod: a.pod.Name, Features: []agent.Feature{agent.FeatureProbe}, UpSeconds: time.Since(a.started).Seconds()}
+	info := agent.Info{Pod: a.pod.Name, Features: a.features, UpSeconds: time.Since(a.started).Seconds()}
 	a.mu.Lock()
-	for port, h := range a.ports {
+	for port, all := range a.ports {
 		capture := agent.CaptureInfo{Capture: agent.Capture{App: port}, IdleSeconds: -1}
-		if h != nil {
+		for _, h := range all {
 			holder := h.Holder
 			if since, lost := h.tunnel.Lost(); lost {
 				holder.LostSeconds = time.Since(since).Seconds()
 			}
-			capture.Holder = &holder
+			capture.Holders = append(capture.Holders, holder)
 		}
 		info.Captures = append(info.Captures, capture)
 	}
@@ -138,9 +140,7 @@ func (a *testAgent) register(t *tunnel.Tunnel, req *tunnel.Request) {
 	}
 	a.mu.Lock()
 	for _, rule := range r.Rules {
-		if a.ports[rule.Port] == holder {
-			a.ports[rule.Port] = nil
-		}
+		a.ports[rule.Port] = slices.DeleteFunc(a.ports[rule.Port], func(h *held) bool { return h == holder })
 	}
 	a.mu.Unlock()
 	if err == nil {
@@ -153,15 +153,18 @@ func (a *testAgent) hold(rules []agent.Rule, holder *held) (tunnel.Reason, error
 	defer a.mu.Unlock()
 	for _, rule := range rules {
 		had, captured := a.ports[rule.Port]
-		switch {
-		case !captured:
+		if !captured {
 			return tunnel.Unknown, fmt.Errorf("port %d is not captured here", rule.Port)
-		case had != nil && had.ID != holder.ID:
-			return tunnel.Conflict, fmt.Errorf("port %d is intercepted by %s", rule.Port, had.Owner.User)
+		}
+		for _, h := range had {
+			if h.ID != holder.ID && spell(h.Match) == spell(rule.Match) {
+				return tunnel.Conflict, fmt.Errorf("port %d is intercepted by %s", rule.Port, h.Owner.User)
+			}
 		}
 	}
 	for _, rule := range rules {
-		a.ports[rule.Port] = holder
+		holder.Match = rule.Match
+		a.ports[rule.Port] = append(slices.DeleteFunc(a.ports[rule.Port], func(h *held) bool { return h.ID == holder.ID }), holder)
 	}
 	return 0, nil
 }
@@ -196,5 +199,8 @@ func (a *testAgent) leads(address string) *held {
 	port := a.stage.app(address)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.ports[port]
+	if all := a.ports[port]; len(all) > 0 {
+		return all[0]
+	}
+	return nil
 }

@@ -44,6 +44,9 @@ func (i *Intercept) begin(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := i.checkAgents(ctx); err != nil {
+		return err
+	}
 	if err := i.reachAll(ctx, w); err != nil {
 		return err
 	}
@@ -126,7 +129,7 @@ func (i *Intercept) register(w *workload.Workload) error {
 	}
 	registration, err := i.agents.Register(agent.Registration{
 		ID: i.id, Owner: i.owner,
-		Rules: []agent.Rule{{Port: i.target.port.Number, Action: agent.Take}},
+		Rules: []agent.Rule{{Port: i.target.port.Number, Action: agent.Take, Match: i.match}},
 	}, i.serve)
 	if err != nil {
 		return err
@@ -139,7 +142,12 @@ func (i *Intercept) register(w *workload.Workload) error {
 
 // serve answers one captured connection.
 func (i *Intercept) serve(ctx context.Context, req *tunnel.Request) {
-	if !i.probes.recognize(req) {
+	captured := capturedOf(req)
+	switch {
+	case i.probes.recognize(req, captured):
+	case captured.Probe:
+		_ = req.Refuse(tunnel.Denied, "no probe is expected")
+	default:
 		i.handler.Serve(ctx, req)
 	}
 }

@@ -19,15 +19,17 @@ import (
 // Intercept is one rule: a port of a workload to a handler. Its goroutine, run,
 // owns it; what others read is guarded by mu.
 type Intercept struct {
-	id      string
-	spec    api.InterceptSpec
-	set     *Intercepts
-	cluster *cluster.Cluster
-	target  *target
-	owner   agent.Owner
-	handler *handler.Server
-	probes  probes
-	log     *slog.Logger
+	id        string
+	spec      api.InterceptSpec
+	match     []agent.Condition // which requests are meant; none: all traffic
+	matchText string            // spells match
+	set       *Intercepts
+	cluster   *cluster.Cluster
+	target    *target
+	owner     agent.Owner
+	handler   *handler.Server
+	probes    probes
+	log       *slog.Logger
 
 	progress listeners
 	wanted   context.Context // ends when the intercept is to be left
@@ -70,13 +72,17 @@ func newIntercept(s *Intercepts, t *target, spec api.InterceptSpec) (*Intercept,
 	if err != nil {
 		return nil, err
 	}
+	match, text, err := matchOf(spec.Match)
+	if err != nil {
+		return nil, err
+	}
 	if spec.Handler == "" {
 		spec.Handler = string(handler.Localhost(t.port.Number))
 	}
 	owner := s.cluster.Owner()
 	owner.Since = time.Now().UTC().Truncate(time.Second)
 	i := &Intercept{
-		id: id, spec: spec, set: s, cluster: s.cluster, target: t, owner: owner,
+		id: id, spec: spec, match: match, matchText: text, set: s, cluster: s.cluster, target: t, owner: owner,
 		log:   s.cluster.Log().With("intercept", id, "workload", t.Ref.String()),
 		begun: make(chan struct{}), gone: make(chan struct{}),
 	}
@@ -156,7 +162,7 @@ func (i *Intercept) Status() api.InterceptStatus {
 	st := api.InterceptStatus{
 		ID: i.id, Workload: i.target.Ref.String(), Namespace: i.cluster.Namespace(),
 		Container: i.target.port.Container, Port: i.target.port.Number,
-		Services: i.target.serviceNames(), Handler: i.spec.Handler,
+		Services: i.target.serviceNames(), Handler: i.spec.Handler, Match: i.matchText,
 		Agents: []api.AgentStatus{}, Owner: api.Owner(i.owner), Notice: notice,
 	}
 	if plan != nil {

@@ -58,7 +58,10 @@ func describe(ctx context.Context, c *cluster.Cluster, w *workload.Workload) api
 	census := agents.Ask(ctx)
 	for _, o := range rec.Owners {
 		holds := census.Holds(o.ID)
-		out.Owners = append(out.Owners, api.WorkloadOwner{User: o.User, Host: o.Host, ID: o.ID, Port: o.Port, Since: o.Since, Live: holds})
+		match, taken := census.Rule(o.ID)
+		out.Owners = append(out.Owners, api.WorkloadOwner{
+			User: o.User, Host: o.Host, ID: o.ID, Port: o.Port, Since: o.Since, Live: holds, Match: spell(match), Taken: taken,
+		})
 		if holds {
 			out.State = api.Intercepted
 		}

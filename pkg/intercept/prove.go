@@ -173,15 +173,21 @@ func (p *probes) expect() (mark uint16, seen <-chan struct{}, forget func()) {
 
 // recognize reports whether a captured connection is a probe that is expected. It
 // answers those.
-func (p *probes) recognize(req *tunnel.Request) bool {
-	var captured agent.Captured
-	if err := json.Unmarshal(req.Target().Meta, &captured); err != nil || !p.comesIn(captured) {
+func (p *probes) recognize(req *tunnel.Request, captured agent.Captured) bool {
+	if !p.comesIn(captured) {
 		return false
 	}
 	if flow, err := req.Accept(); err == nil {
 		_ = flow.Close()
 	}
 	return true
+}
+
+// capturedOf reads what the agent says of a connection; what it does not say is
+// zero.
+func capturedOf(req *tunnel.Request) (captured agent.Captured) {
+	_ = json.Unmarshal(req.Target().Meta, &captured)
+	return captured
 }
 
 func (p *probes) comesIn(captured agent.Captured) bool {

@@ -65,21 +65,22 @@ type stage struct {
 	wg     sync.WaitGroup
 	wake   chan struct{}
 
-	mu      sync.Mutex
-	version int
-	users   []*user
-	agents  map[string]*testAgent
-	proxy   map[string]int32 // what the nodes make of a Service: its target port
-	stuck   bool             // the nodes follow no Service any more
-	spoilt  bool             // somebody else took an agent out from under a Service
-	slow    time.Duration    // how much longer new pods take to come
+	mu       sync.Mutex
+	version  int
+	users    []*user
+	agents   map[string]*testAgent
+	proxy    map[string]int32 // what the nodes make of a Service: its target port
+	stuck    bool             // the nodes follow no Service any more
+	features []agent.Feature  // of new agents
+	spoilt   bool             // somebody else took an agent out from under a Service
+	slow     time.Duration    // how much longer new pods take to come
 }
 
 func newStage(t *testing.T) *stage {
 	// The tracker of fake.NewClientset keeps managed fields, which takes most of
 	// the time and is of no use here.
 	tracker := clienttesting.NewObjectTracker(scheme.Scheme, scheme.Codecs.UniversalDecoder())
-	s := &stage{t: t, client: &fake.Clientset{}, tracker: tracker, wake: make(chan struct{}, 1), agents: map[string]*testAgent{}, proxy: map[string]int32{}}
+	s := &stage{t: t, client: &fake.Clientset{}, tracker: tracker, wake: make(chan struct{}, 1), agents: map[string]*testAgent{}, features: []agent.Feature{agent.FeatureProbe, agent.FeatureMatch}, proxy: map[string]int32{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.client.AddReactor("*", "*", clienttesting.ObjectReaction(tracker))
 	s.client.AddWatchReactor("*", func(a clienttesting.Action) (bool, watch.Interface, error) {

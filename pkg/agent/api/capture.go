@@ -36,9 +36,16 @@ func ParseCapture(s string) (Capture, error) {
 // CaptureInfo is the state of a capture.
 type CaptureInfo struct {
 	Capture
-	Holder      *Holder `json:"holder,omitempty"` // nil: new connections go to the app
-	Active      int     `json:"active"`           // open connections
-	IdleSeconds float64 `json:"idleSeconds"`      // since the last new connection; -1: there was none
+	// Holders are those with a rule, in the order in which their rules are
+	// asked: what none takes goes to the app.
+	Holders     []Holder `json:"holders,omitempty"`
+	Active      int      `json:"active"`      // open connections
+	IdleSeconds float64  `json:"idleSeconds"` // since the last new connection; -1: there was none
+	// Whole is how many of the open connections go to the app as a whole, since
+	// there was no rule of requests when they came.
+	Whole int `json:"whole,omitempty"`
+	// Opaque counts the connections that could not be looked into, by reason.
+	Opaque map[string]int64 `json:"opaque,omitempty"`
 }
 
 // Captured describes a captured connection that is offered to a session.
@@ -50,4 +57,7 @@ type Captured struct {
 	// options of each segment, in bytes: what ProbeRequest.Announced looks at.
 	// 0: the agent does not know it.
 	MSS uint16 `json:"mss,omitempty"`
+	// Probe says that it is offered because it looks like a probe alone: a
+	// session that expects none is to refuse it.
+	Probe bool `json:"probe,omitempty"`
 }

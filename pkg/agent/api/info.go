@@ -15,6 +15,7 @@ type Feature string
 // The features of an agent.
 const (
 	FeatureRules  Feature = "rules"  // ServiceRegister, with the action Take
+	FeatureMatch  Feature = "match"  // Rule.Match
 	FeatureListen Feature = "listen" // ServiceListen
 	FeatureProbe  Feature = "probe"  // ServiceProbe, and Captured.MSS; on Linux alone
 )

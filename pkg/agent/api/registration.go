@@ -30,6 +30,9 @@ type Registration struct {
 type Rule struct {
 	Port   uint16 `json:"port"` // the app's
 	Action Action `json:"action"`
+	// Match says which requests are meant; none: all traffic, whatever it is.
+	// An agent without FeatureMatch refuses it.
+	Match []Condition `json:"match,omitempty"`
 }
 
 // Action is what a rule does with the traffic that it is about.
@@ -73,15 +76,22 @@ func (r Registration) Validate() error {
 		case seen[rule.Port]:
 			return fmt.Errorf("two rules for port %d", rule.Port)
 		}
+		if err := ValidateConditions(rule.Match); err != nil {
+			return err
+		}
 		seen[rule.Port] = true
 	}
 	return nil
 }
 
-// Holder tells which registration holds a port.
+// Holder tells which registration has a rule for a port.
 type Holder struct {
-	ID    string `json:"id"`
-	Owner Owner  `json:"owner"`
+	ID    string      `json:"id"`
+	Owner Owner       `json:"owner"`
+	Match []Condition `json:"match,omitempty"`
+	// Taken counts the connections, or with a Match the requests, that the
+	// session has taken.
+	Taken int64 `json:"taken,omitempty"`
 	// LostSeconds is since when the session is not reached: the traffic goes to
 	// the app until it comes back. 0 while it is reached.
 	LostSeconds float64 `json:"lostSeconds,omitempty"`

@@ -31,10 +31,17 @@ func TestParseRegistration(t *testing.T) {
 // What an agent does not know must not be left out: less of a rule takes more.
 func TestParseRegistrationRefuses(t *testing.T) {
 	for text, want := range map[string]string{
-		`{"id":"i","rules":[{"port":80,"action":"take","match":{"path":"/x"}}]}`:       `unknown field "match"`,
-		`{"id":"i","rules":[{"port":80,"action":"take"}],"until":"noon"}`:              `unknown field "until"`,
-		`{"id":"i","owner":{"team":"x"},"rules":[{"port":80,"action":"take"}]}`:        `unknown field "team"`,
-		`{"id":"i","rules":[{"port":80,"action":"mirror"}]}`:                           `unknown action "mirror" for port 80`,
+		`{"id":"i","rules":[{"port":80,"action":"take","mirror":true}]}`:                                                    `unknown field "mirror"`,
+		`{"id":"i","rules":[{"port":80,"action":"take","match":[{"on":"header","name":"a","test":"present","not":true}]}]}`: `unknown field "not"`,
+		`{"id":"i","rules":[{"port":80,"action":"take","match":[{"on":"cookie","name":"a","test":"present"}]}]}`:            `unknown subject "cookie"`,
+		`{"id":"i","rules":[{"port":80,"action":"take","match":[{"on":"path","test":"suffix","value":"/"}]}]}`:              `unknown test "suffix"`,
+		`{"id":"i","rules":[{"port":80,"action":"take","match":[{"on":"path","test":"prefix","value":"x"}]}]}`:              `does not begin with /`,
+		`{"id":"i","rules":[{"port":80,"action":"take","match":[{"on":"header","name":"a b","test":"present"}]}]}`:          `is no name of a header`,
+		`{"id":"i","rules":[{"port":80,"action":"take","match":[{"on":"header","name":"a","test":"regex","value":"("}]}]}`:  `missing closing`,
+		`{"id":"i","rules":[{"port":80,"action":"take","match":[{"on":"method","test":"anyOf"}]}]}`:                         `0 methods`,
+		`{"id":"i","rules":[{"port":80,"action":"take"}],"until":"noon"}`:                                                   `unknown field "until"`,
+		`{"id":"i","owner":{"team":"x"},"rules":[{"port":80,"action":"take"}]}`:                                             `unknown field "team"`,
+		`{"id":"i","rules":[{"port":80,"action":"mirror"}]}`:                                                                `unknown action "mirror" for port 80`,
 		`{"id":"i","rules":[{"port":80}]}`:                                             `unknown action "" for port 80`,
 		`{"id":"i","rules":[{"port":80,"action":"take"},{"port":80,"action":"take"}]}`: "two rules for port 80",
 		`{"id":"i","rules":[{"port":0,"action":"take"}]}`:                              "0 is not a port",

@@ -28,6 +28,8 @@ type Taker interface {
 	// Open offers a stream for the requests of one client. An error means that the
 	// app is to answer.
 	Open(ctx context.Context) (splice.Conn, error)
+	// Taken is told of each request that is sent.
+	Taken()
 	// Ended is closed when no more requests may be offered.
 	Ended() <-chan struct{}
 }
@@ -195,6 +197,9 @@ func (r *relay) pass(up *upstream, req *request, head []byte, again bool) (goesO
 	}
 	ex := &exchange{method: req.method, done: make(chan struct{})}
 	up.expect(ex)
+	if up.taker != nil {
+		up.taker.Taken()
+	}
 	_, err = up.conn.Write(head)
 	if !again {
 		r.in = r.in[req.size:]

@@ -48,6 +48,8 @@ func (s side) Open(ctx context.Context) (splice.Conn, error) {
 	return conn.(*net.TCPConn), nil
 }
 
+func (s side) Taken() {}
+
 func (s side) Ended() <-chan struct{} { return nil }
 
 func listen(t *testing.T) net.Listener {

@@ -28,6 +28,8 @@ type InterceptStatus struct {
 	Inject    string   `json:"inject"`
 	Capture   []string `json:"capture"`
 	Handler   string   `json:"handler"`
+	// Match spells which requests are meant; "" is all traffic.
+	Match string `json:"match,omitempty"`
 	// HandlerError is why the last connection did not reach the handler and
 	// went to the app instead.
 	HandlerError string `json:"handlerError,omitempty"`

@@ -21,6 +21,9 @@ type InterceptSpec struct {
 	// Handler is HOST:PORT of what answers; "" is the workload's port number
 	// on localhost.
 	Handler string `json:"handler,omitempty"`
+	// Match says which requests are meant: all of the conditions must hold. None:
+	// all traffic.
+	Match []Condition `json:"match,omitempty"`
 	// Lazy accepts a handler that does not listen yet.
 	Lazy bool `json:"lazy,omitempty"`
 	// Hold ties the intercept to the command that asked for it.

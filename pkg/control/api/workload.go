@@ -36,6 +36,11 @@ type WorkloadOwner struct {
 	ID    string    `json:"id"`
 	Port  uint16    `json:"port"`
 	Since time.Time `json:"since"`
+	// Match spells which requests are meant; "" is all traffic.
+	Match string `json:"match,omitempty"`
+	// Taken counts the connections, or with a Match the requests, that the
+	// session has taken.
+	Taken int64 `json:"taken"`
 	// Live reports whether an agent has the intercept in force now.
 	Live bool `json:"live"`
 }
