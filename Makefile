@@ -45,8 +45,8 @@ FUZZTIME ?= $(if $(CI),60s,15s)
 SEEDS ?= 10000
 
 fuzz: ## look for what parsers of the wire formats and orders of events do not stand
-	@for f in tunnel/FuzzPeer tunnel/FuzzFrame tunnel/FuzzHello portforward/FuzzConnRead; do \
-		echo "$$f for $(FUZZTIME)"; $(GO) test -run '^$$' -fuzz "^$${f#*/}$$" -fuzztime $(FUZZTIME) ./pkg/$${f%/*} || exit 1; done
+	@for f in tunnel/FuzzPeer tunnel/FuzzFrame tunnel/FuzzHello portforward/FuzzConnRead agent/router/FuzzRequest agent/router/FuzzAnswer; do \
+		echo "$$f for $(FUZZTIME)"; $(GO) test -run '^$$' -fuzz "^$${f##*/}$$" -fuzztime $(FUZZTIME) ./pkg/$${f%/*} || exit 1; done
 	TELE_SEEDS=$(SEEDS) $(GO) test -count=1 -run '^TestProperty$$' ./pkg/tunnel
 
 e2e: build ## run the tests on a real cluster, which they boot (Linux, root)

@@ -37,6 +37,11 @@ type Config struct {
 	// OfferTimeout is how long a session that is alive may take to accept a
 	// captured connection before it goes to the app. Default 10 s.
 	OfferTimeout time.Duration
+	// MaxRouted bounds the connections to one captured port that are looked into
+	// at a time, for the sake of memory: each takes up to 80 KiB while a head is
+	// incomplete, 20 KiB at rest. What comes beyond goes to the app as it is.
+	// Default 512, which is 40 MiB at the worst.
+	MaxRouted int
 	// ProbeHold is how long a probe's connection is held at most, and a bound
 	// of its dial. Default 10 s.
 	ProbeHold time.Duration
@@ -75,6 +80,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Memory == 0 {
 		c.Memory = 64 << 20
+	}
+	if c.MaxRouted == 0 {
+		c.MaxRouted = 512
 	}
 	for _, f := range []struct {
 		v *string

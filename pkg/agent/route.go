@@ -12,22 +12,18 @@ import (
 	"github.com/kubectl-tele/kubectl-tele/pkg/splice"
 )
 
-// maxRouted bounds the connections that a capture looks into at a time: each takes
-// up to 80 KiB while a head is incomplete, 20 KiB at rest. What comes beyond goes
-// to the app as it is.
-const maxRouted = 1024
-
 // route lets the rules decide on each request of a connection.
 func (c *capture) route(ctx context.Context, client *net.TCPConn, done func()) {
 	defer done()
 	log := c.agent.cfg.Log
-	if c.routed.Add(1); c.routed.Load() > maxRouted {
-		c.routed.Add(-1)
+	release := sync.OnceFunc(func() { c.routed.Add(-1) })
+	defer release()
+	if c.routed.Add(1) > int64(c.agent.cfg.MaxRouted) {
+		release()
 		c.opaque.count(router.TooMany)
 		c.forwardWhole(ctx, client)
 		return
 	}
-	defer c.routed.Add(-1)
 	if flow := c.offerProbe(ctx, client); flow != nil {
 		_, _ = splice.Splice(ctx, flow, client)
 		return
@@ -41,8 +37,11 @@ func (c *capture) route(ctx context.Context, client *net.TCPConn, done func()) {
 			}
 			return app, nil
 		},
-		Opaque: c.opaque.count,
-		Log:    log,
+		Opaque: func(why router.Opacity) {
+			release()
+			c.opaque.count(why)
+		},
+		Log: log,
 	})
 	if err != nil {
 		log.Debug("connection ended", "err", err)

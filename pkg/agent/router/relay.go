@@ -326,9 +326,7 @@ func (r *relay) await(up *upstream, ex *exchange) error {
 			return err
 		}
 		if r.eof && len(r.in) == 0 {
-			if err := up.conn.CloseWrite(); err != nil {
-				return err
-			}
+			up.closeWrite()
 		}
 	}
 	select {
@@ -396,7 +394,7 @@ func (r *relay) raw(up *upstream) error {
 			return errors.New("the app is not reached")
 		}
 	}
-	ended, err := up.stop()
+	err := up.stop()
 	if err != nil {
 		return err
 	}
@@ -406,13 +404,7 @@ func (r *relay) raw(up *upstream) error {
 		}
 		r.in = nil
 	}
-	if r.eof {
-		_ = up.conn.CloseWrite()
-	}
-	if ended {
-		_ = r.client.CloseWrite()
-	}
-	_, err = splice.Splice(r.ctx, r.client, up.conn)
+	_, err = splice.Splice(r.ctx, r.client, up.finishing())
 	return err
 }
 
@@ -420,7 +412,7 @@ func (r *relay) raw(up *upstream) error {
 // have more to say.
 func (r *relay) finish() error {
 	if !r.app.hasEnded() {
-		_ = r.app.conn.CloseWrite()
+		r.app.closeWrite()
 		select {
 		case <-r.app.ended:
 		case <-r.ctx.Done():

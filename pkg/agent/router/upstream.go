@@ -54,7 +54,8 @@ type upstream struct {
 	// Owned by the goroutine; read them after ended.
 	in  []byte // of a head that is not complete
 	raw bool   // what comes is passed on as it is
-	eof bool
+
+	finished bool // relay's goroutine has closed it for writing
 }
 
 // follow reads an upstream from now on.
@@ -120,7 +121,6 @@ func (u *upstream) read() error {
 		buffers.Put(buf)
 		switch {
 		case errors.Is(err, io.EOF):
-			u.eof = true
 			if ex := u.current(); ex != nil && d != nil && d.untilEnd {
 				ex.ended = true
 				u.finish()
@@ -285,9 +285,31 @@ func (u *upstream) hasEnded() bool {
 	}
 }
 
-// stop ends the goroutine and leaves the connection to the caller. ended reports
-// whether the upstream sends no more.
-func (u *upstream) stop() (ended bool, err error) {
+// closeWrite tells the upstream that no more comes. What it is told twice, or when
+// it has gone, does not matter.
+func (u *upstream) closeWrite() {
+	u.finished = true
+	_ = u.conn.CloseWrite()
+}
+
+// finishing returns the connection, for one who closes it for writing in the end.
+func (u *upstream) finishing() splice.Conn {
+	if u.finished {
+		return finished{u.conn}
+	}
+	return u.conn
+}
+
+// finished is a connection that is closed for writing.
+type finished struct{ splice.Conn }
+
+func (finished) CloseWrite() error { return nil }
+
+// Reset implements what splice.Reset looks for.
+func (f finished) Reset() error { return splice.Reset(f.Conn) }
+
+// stop ends the goroutine and leaves the connection to the caller.
+func (u *upstream) stop() error {
 	u.mu.Lock()
 	u.stopping = true
 	u.mu.Unlock()
@@ -295,9 +317,9 @@ func (u *upstream) stop() (ended bool, err error) {
 	select {
 	case <-u.ended:
 	case <-u.relay.ctx.Done():
-		return false, context.Cause(u.relay.ctx)
+		return context.Cause(u.relay.ctx)
 	}
-	return u.eof, u.conn.SetReadDeadline(time.Time{})
+	return u.conn.SetReadDeadline(time.Time{})
 }
 
 // idle closes the connection if it is not woken soon.
