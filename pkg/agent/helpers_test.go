@@ -33,7 +33,7 @@ type testAgent struct {
 	done chan error
 }
 
-func startAgent(t *testing.T, cfg Config) *testAgent {
+func startAgent(t testing.TB, cfg Config) *testAgent {
 	t.Helper()
 	cfg.Key, cfg.AllowLoopback = testKey, true
 	cfg.PodIPs = []netip.Addr{podIP}
@@ -76,7 +76,7 @@ func (a *testAgent) waitEnd(t *testing.T) {
 	}
 }
 
-func (a *testAgent) connect(t *testing.T, session string) *tunnel.Tunnel {
+func (a *testAgent) connect(t testing.TB, session string) *tunnel.Tunnel {
 	t.Helper()
 	lane := func(ctx context.Context) (net.Conn, error) {
 		var d net.Dialer
@@ -102,13 +102,13 @@ func startIntercept(t *testing.T, tun *tunnel.Tunnel, id string, port uint16, us
 	})
 }
 
-func register(t *testing.T, tun *tunnel.Tunnel, r api.Registration) (*tunnel.Flow, error) {
+func register(t testing.TB, tun *tunnel.Tunnel, r api.Registration) (*tunnel.Flow, error) {
 	t.Helper()
 	return openService(t, tun, api.ServiceRegister, r)
 }
 
 // openService asks the agent for a service; the request is sent as JSON.
-func openService(t *testing.T, tun *tunnel.Tunnel, service string, request any) (*tunnel.Flow, error) {
+func openService(t testing.TB, tun *tunnel.Tunnel, service string, request any) (*tunnel.Flow, error) {
 	t.Helper()
 	meta, err := json.Marshal(request)
 	if err != nil {

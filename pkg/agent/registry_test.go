@@ -46,7 +46,7 @@ func startTwoApps(t *testing.T, cfg Config) (a *testAgent, first, second uint16)
 	return startAgent(t, cfg), first, second
 }
 
-func mustRegister(t *testing.T, tun *tunnel.Tunnel, r api.Registration) *tunnel.Flow {
+func mustRegister(t testing.TB, tun *tunnel.Tunnel, r api.Registration) *tunnel.Flow {
 	t.Helper()
 	flow, err := register(t, tun, r)
 	if err != nil {

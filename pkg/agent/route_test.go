@@ -24,7 +24,7 @@ func requestsOf(id, user string, port uint16) api.Registration {
 }
 
 // answers makes a session answer every request that it is offered with its name.
-func answers(t *testing.T, tun *tunnel.Tunnel, name string) {
+func answers(tun *tunnel.Tunnel, name string) {
 	go func() {
 		for {
 			req, err := tun.AcceptFlow(context.Background())
@@ -51,7 +51,7 @@ func answers(t *testing.T, tun *tunnel.Tunnel, name string) {
 }
 
 // askAs sends a request of a user on a connection and returns who answers.
-func askAs(t *testing.T, conn net.Conn, in *bufio.Reader, user string) string {
+func askAs(t testing.TB, conn net.Conn, in *bufio.Reader, user string) string {
 	t.Helper()
 	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: a\r\nX-User: %s\r\n\r\n", user); err != nil {
@@ -69,7 +69,7 @@ func askAs(t *testing.T, conn net.Conn, in *bufio.Reader, user string) string {
 }
 
 // httpApp is an app that answers "app".
-func httpApp(t *testing.T) uint16 {
+func httpApp(t testing.TB) uint16 {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.2:0")
 	if err != nil {
@@ -89,9 +89,9 @@ func TestRequestsOfSeveralSessions(t *testing.T) {
 	port := httpApp(t)
 	a := startAgent(t, Config{Captures: []api.Capture{{App: port}}})
 	alice, bob, carol := a.connect(t, "alice"), a.connect(t, "bob"), a.connect(t, "carol")
-	answers(t, alice, "alice")
-	answers(t, bob, "bob")
-	answers(t, carol, "carol")
+	answers(alice, "alice")
+	answers(bob, "bob")
+	answers(carol, "carol")
 	mustRegister(t, alice, requestsOf("i", "alice", port))
 
 	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", a.CapturePorts()[0]))
@@ -134,7 +134,7 @@ func TestTooManyToLookInto(t *testing.T) {
 	const most = 20
 	a := startAgent(t, Config{Captures: []api.Capture{{App: port}}, MaxRouted: most})
 	alice := a.connect(t, "alice")
-	answers(t, alice, "alice")
+	answers(alice, "alice")
 	mustRegister(t, alice, requestsOf("i", "alice", port))
 	dial := func() net.Conn {
 		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", a.CapturePorts()[0]))

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -106,6 +108,25 @@ func (o *listOptions) table(w io.Writer, workloads []api.Workload) {
 			row("%s", line)
 		}
 	})
+	for _, l := range workloads {
+		if text := opaque(l.Opaque); text != "" {
+			_, _ = fmt.Fprintf(o.f.ErrOut, "%s: %s\n", l.Name, text)
+		}
+	}
+}
+
+// opaque says how many connections could not be looked into, and why; "" if none.
+func opaque(counts map[string]int64) string {
+	var total int64
+	var parts []string
+	for _, why := range slices.Sorted(maps.Keys(counts)) {
+		total += counts[why]
+		parts = append(parts, fmt.Sprintf("%d %s", counts[why], why))
+	}
+	if total == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d connections could not be looked into and went to the app: %s", total, strings.Join(parts, ", "))
 }
 
 func orNone(s string) string {

@@ -123,6 +123,23 @@ func (c Census) Rule(id string) (match []api.Condition, taken int64) {
 	return match, taken
 }
 
+// Opaque counts the connections that agents could not look into, by reason; nil if
+// there was none.
+func (c Census) Opaque() map[string]int64 {
+	var all map[string]int64
+	for _, info := range c.Infos {
+		for _, capture := range info.Captures {
+			for why, n := range capture.Opaque {
+				if all == nil {
+					all = map[string]int64{}
+				}
+				all[why] += n
+			}
+		}
+	}
+	return all
+}
+
 // Owners names, once each, who has something in force.
 func (c Census) Owners() []string {
 	var names []string

@@ -56,6 +56,7 @@ func describe(ctx context.Context, c *cluster.Cluster, w *workload.Workload) api
 	}
 	defer agents.Close()
 	census := agents.Ask(ctx)
+	out.Opaque = census.Opaque()
 	for _, o := range rec.Owners {
 		holds := census.Holds(o.ID)
 		match, taken := census.Rule(o.ID)

@@ -27,6 +27,9 @@ type Workload struct {
 	Owners     []WorkloadOwner `json:"owners,omitempty"`
 	Capture    []string        `json:"capture,omitempty"`
 	AgentImage string          `json:"agentImage,omitempty"`
+	// Opaque counts the connections whose requests could not be told apart, by
+	// reason, since the agents that run now have started. They went to the app.
+	Opaque map[string]int64 `json:"opaque,omitempty"`
 }
 
 // WorkloadOwner is one intercept of a workload, of any session.
