@@ -98,7 +98,8 @@ func (c condition) follows(narrow condition) bool {
 	if c.On == api.OnMethod {
 		return !slices.ContainsFunc(narrow.Any, func(method string) bool { return !slices.Contains(c.Any, method) })
 	}
-	if c.Name != narrow.Name && !(c.On == api.OnHeader && strings.EqualFold(c.Name, narrow.Name)) {
+	same := c.Name == narrow.Name || c.On == api.OnHeader && strings.EqualFold(c.Name, narrow.Name)
+	if !same {
 		return false
 	}
 	switch {

@@ -106,7 +106,8 @@ func (s *scene) end() {
 	_ = s.client.Close()
 	s.once.Do(func() {
 		select {
-		case <-s.ended:
+		case err := <-s.ended:
+			s.t.Logf("the relay ended: %v", err)
 		case <-time.After(time.Minute):
 			s.t.Error("the relay does not end")
 		}
