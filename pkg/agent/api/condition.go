@@ -76,7 +76,10 @@ func (c Condition) String() string {
 
 // Pattern compiles the regular expression of a Condition whose Test is Regex.
 func (c Condition) Pattern() (*regexp.Regexp, error) {
-	return regexp.Compile("^(?:" + c.Value + ")$")
+	if _, err := regexp.Compile(c.Value); err != nil { // a)|(b would be one in the next line
+		return nil, err
+	}
+	return regexp.Compile(`\A(?:` + c.Value + `)\z`)
 }
 
 // validate returns an error unless the condition says what to look at and how.
@@ -85,7 +88,7 @@ func (c Condition) validate() error {
 	switch c.On {
 	case OnHeader, OnQuery:
 		tests = []Test{Present, Equals, Regex}
-		if c.Name == "" || c.On == OnHeader && strings.Trim(strings.ToLower(c.Name), tokenBytes) != "" {
+		if c.Name == "" || c.On == OnHeader && strings.Trim(c.Name, tokenBytes) != "" {
 			return fmt.Errorf("%q is no name of a %s", c.Name, c.On)
 		}
 	case OnPath:
@@ -115,8 +118,8 @@ func (c Condition) validate() error {
 	return nil
 }
 
-// tokenBytes are what a header's name may have, in lower case (RFC 9110, 5.6.2).
-const tokenBytes = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
+// tokenBytes are what a header's name may have (RFC 9110, 5.6.2).
+const tokenBytes = "ABCDEFGHIJKLMNOPQRSTUVWXYZ!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
 
 // ValidateConditions returns an error unless each condition is complete. None at
 // all stand for every request.

@@ -24,7 +24,7 @@ func framingOf(fields []field, minor byte) (framing, error) {
 	case len(lengths) == 0 && len(codings) == 0:
 		return framing{}, nil
 	case len(lengths) == 1 && len(codings) == 0:
-		// ParseUint takes a sign, ParseInt too; net/http takes neither.
+		// ParseInt takes a sign; net/http does not.
 		if strings.Trim(lengths[0], "0123456789") != "" {
 			return framing{}, Ambiguous
 		}
@@ -33,7 +33,7 @@ func framingOf(fields []field, minor byte) (framing, error) {
 			return framing{}, Ambiguous
 		}
 		return framing{counted: true, length: n}, nil
-	case len(lengths) == 0 && len(codings) == 1 && strings.EqualFold(codings[0], "chunked") && minor == '1':
+	case len(lengths) == 0 && len(codings) == 1 && isToken(codings[0]) && strings.EqualFold(codings[0], "chunked") && minor == '1':
 		return framing{chunked: true}, nil
 	}
 	return framing{}, Ambiguous

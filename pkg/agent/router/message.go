@@ -7,8 +7,13 @@ import (
 	"strings"
 )
 
-// maxHead bounds the head of a message, in bytes. A longer one is opaque.
-const maxHead = 64 << 10
+const (
+	// maxHead bounds the head of a message, in bytes. A longer one is opaque.
+	maxHead = 64 << 10
+	// maxFields bounds its lines, and the parameters of a query: each takes far
+	// more memory than bytes.
+	maxFields = 256
+)
 
 // Opacity is why a connection cannot be looked into.
 type Opacity string
@@ -124,6 +129,11 @@ func foreign(b []byte) Opacity {
 	if !isToken(string(method)) || !found && len(method) > 32 {
 		return NotHTTP
 	}
+	line, _, whole := bytes.Cut(b, []byte("\n"))
+	line = bytes.TrimSuffix(line, []byte("\r"))
+	if whole && !bytes.Contains(line, []byte(" HTTP/")) {
+		return NotHTTP
+	}
 	return ""
 }
 
@@ -144,6 +154,9 @@ func cutHead(b []byte) ([]byte, error) {
 // parseHead splits a head into its first line and its fields. Every line ends with
 // CRLF, and neither CR nor LF stands anywhere else.
 func parseHead(head []byte) (first string, fields []field, err error) {
+	if bytes.Count(head, []byte("\n")) > maxFields {
+		return "", nil, TooLong
+	}
 	lines := strings.Split(strings.TrimSuffix(string(head), "\r\n\r\n"), "\r\n")
 	for n, line := range lines {
 		if strings.ContainsAny(line, "\r\n\x00") {
@@ -182,6 +195,9 @@ func (r *request) parseTarget() error {
 	if path == "*" && r.method == "OPTIONS" && r.target == "*" {
 		r.path = path
 		return nil
+	}
+	if strings.Count(query, "&") > maxFields {
+		return TooLong
 	}
 	unescaped, err := url.PathUnescape(path)
 	if !strings.HasPrefix(path, "/") || err != nil || r.method == "CONNECT" {
@@ -276,7 +292,9 @@ func tokensOf(fields []field, name string) map[string]bool {
 	tokens := map[string]bool{}
 	for _, value := range valuesOf(fields, name) {
 		for token := range strings.SplitSeq(value, ",") {
-			tokens[strings.ToLower(strings.Trim(token, " \t"))] = true
+			if token = strings.Trim(token, " \t"); isToken(token) {
+				tokens[strings.ToLower(token)] = true
+			}
 		}
 	}
 	return tokens
@@ -291,3 +309,6 @@ func (r *request) repeats() bool {
 	}
 	return false
 }
+
+// forget drops what is not needed once it is known who answers.
+func (r *request) forget() { r.fields, r.query, r.path, r.target = nil, nil, "", "" }

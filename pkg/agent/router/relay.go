@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/kubectl-tele/kubectl-tele/pkg/splice"
@@ -59,7 +58,7 @@ func Serve(ctx context.Context, client splice.Conn, cfg Config) error {
 		_ = splice.Reset(client)
 		return err
 	}
-	r := &relay{cfg: cfg, client: client, handlers: map[Taker]*upstream{}}
+	r := &relay{cfg: cfg, client: client, handlers: map[Taker]*upstream{}, conns: map[splice.Conn]bool{}}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	r.ctx, r.fail = ctx, cancel
@@ -90,11 +89,13 @@ type relay struct {
 	app      *upstream
 	handlers map[Taker]*upstream
 
-	busy   atomic.Pointer[upstream] // which answers now
-	ending atomic.Bool              // the client was told that the app has ended
+	// state guards what both this goroutine and those of upstreams decide by.
+	state  sync.Mutex
+	away   bool // a handler is asked, so what the app says or does is not for the client
+	ending bool // the client was told that the app has ended
 
 	mu    sync.Mutex
-	conns []splice.Conn // all upstreams', for resetAll
+	conns map[splice.Conn]bool // all upstreams', for resetAll
 }
 
 // run routes requests until the client or the app has ended, or the connection is
@@ -109,6 +110,8 @@ func (r *relay) run() error {
 			return r.raw(r.app)
 		case errors.Is(err, io.EOF):
 			return r.finish()
+		case errors.Is(err, errEnded):
+			return r.endIf(true)
 		case err != nil:
 			return err
 		}
@@ -128,7 +131,10 @@ func (r *relay) nextRequest() (*request, error) {
 		if why := r.app.spokeUp(); why != "" {
 			return nil, why
 		}
-		if len(r.in) > 0 && (tried < 0 || tried < len(clientPreface) || bytes.IndexByte(r.in[tried:], '\n') >= 0 || len(r.in) >= maxHead) {
+		if r.isEnding() {
+			return nil, errEnded
+		}
+		if len(r.in) > 0 && (tried < 0 || tried < 40 || bytes.IndexByte(r.in[tried:], '\n') >= 0 || len(r.in) >= maxHead) {
 			req, err := parseRequest(r.in)
 			if !errors.Is(err, errShort) {
 				return req, err
@@ -150,8 +156,6 @@ func (r *relay) nextRequest() (*request, error) {
 			return nil, TooSlow
 		case err != nil:
 			return nil, err
-		case r.ending.Load() && len(r.in) > 0:
-			return nil, errors.New("the app has ended")
 		}
 	}
 }
@@ -177,75 +181,161 @@ var buffers = sync.Pool{New: func() any { return new(make([]byte, 8<<10)) }}
 // exchange passes one request on, and its answer back. goesOn reports whether
 // another request may follow.
 func (r *relay) exchange(req *request) (goesOn bool, err error) {
+	head := r.in[:req.size]
 	taker := r.cfg.Pick(Subject{req})
 	if taker == nil {
-		return r.pass(r.appFor(), req, r.in[:req.size], false)
+		req.forget()
+		return r.passToApp(req, head, false)
+	}
+	if why, ended := r.goAway(); ended {
+		return false, r.endIf(true)
+	} else if why != "" {
+		r.cfg.Opaque(why)
+		return false, r.raw(r.app)
 	}
 	up, err := r.handlerFor(taker)
 	if err != nil {
 		r.cfg.Log.Debug("session did not take the request", "err", err)
-		return r.pass(r.appFor(), req, r.in[:req.size], false)
+		req.forget()
+		return r.passToApp(req, head, false)
 	}
-	return r.pass(up, req, withoutUpgradeOffer(req, r.in[:req.size]), false)
+	offered := withoutUpgradeOffer(req, head)
+	req.forget()
+	return r.pass(up, req, head, offered, false)
 }
 
-// pass sends a request to an upstream and returns when its answer is over. again:
-// r.in does not begin with the request any more.
-func (r *relay) pass(up *upstream, req *request, head []byte, again bool) (goesOn bool, err error) {
-	if up == nil {
-		return false, errors.New("the app is not reached")
+// errEnded is the end of an app whose client was told of it: requests that came
+// too late for that are not answered, and the client knows that they were not.
+var errEnded = errors.New("the app has ended")
+
+func (r *relay) isEnding() bool {
+	r.state.Lock()
+	defer r.state.Unlock()
+	return r.ending
+}
+
+// goAway notes that a handler is asked from now on, unless the app has spoken or
+// ended before.
+func (r *relay) goAway() (why Opacity, ended bool) {
+	r.state.Lock()
+	defer r.state.Unlock()
+	r.away = !r.ending && r.app.unasked == ""
+	return r.app.unasked, r.ending
+}
+
+func (r *relay) comeBack() {
+	r.state.Lock()
+	defer r.state.Unlock()
+	r.away = false
+}
+
+// passToApp is pass to the app.
+func (r *relay) passToApp(req *request, head []byte, again bool) (goesOn bool, err error) {
+	app, err := r.appFor()
+	if err != nil {
+		return false, err
 	}
-	ex := &exchange{method: req.method, done: make(chan struct{})}
+	r.comeBack()
+	return r.pass(app, req, head, head, again)
+}
+
+// pass sends a request to an upstream and returns when its answer is over. head is
+// the request's as it came, sent what is to be sent of it. again: r.in does not begin
+// with the request any more.
+func (r *relay) pass(up *upstream, req *request, head, sent []byte, again bool) (goesOn bool, err error) {
+	ex := &exchange{method: req.method, upgrades: req.upgrade != "", done: make(chan struct{})}
 	up.expect(ex)
+	woken, stopWaking := r.wakeAt(ex)
 	if up.taker != nil {
 		up.taker.Taken()
 	}
-	_, err = up.conn.Write(head)
+	_, err = up.conn.Write(sent)
 	if !again {
 		r.in = r.in[req.size:]
 	}
 	if err == nil {
-		err = r.passBody(up, req, ex)
+		err = r.passBody(up, req, ex, woken)
 	}
 	var why Opacity
+	cut := errors.As(err, &why) || errors.Is(err, errAnswered)
 	switch {
-	case errors.As(err, &why): // the rest goes where the beginning went
+	case cut:
+	case err != nil && r.ctx.Err() == nil:
+		<-ex.done // it may have answered before it ended
+	case err == nil:
+		r.await(up, ex)
+	}
+	stopWaking()
+	<-woken
+	_ = r.client.SetReadDeadline(time.Time{})
+	switch {
+	case r.ctx.Err() != nil:
+		return false, context.Cause(r.ctx)
+	case cut && up == r.app: // the rest goes where the beginning went
 		r.cfg.Opaque(why)
 		return false, r.raw(up)
-	case err != nil && r.ctx.Err() == nil:
-		// It may have answered before it ended.
-		<-ex.done
-		if ex.err != nil || ex.lasts {
-			return false, err
-		}
-		return false, r.finish()
-	case err != nil:
-		return false, err
+	case cut:
+		return false, r.leave(up, err)
+	case up == r.app:
+		return r.afterApp(req, ex, err != nil)
 	}
-	if err := r.await(up, ex); err != nil {
-		return false, err
-	}
+	return r.afterHandler(up, req, ex, head, err != nil)
+}
+
+// afterApp is the end of an exchange with the app.
+func (r *relay) afterApp(req *request, ex *exchange, broken bool) (goesOn bool, err error) {
 	switch {
-	case ex.err != nil && up != r.app && !ex.begun && req.repeats():
-		r.cfg.Log.Debug("the handler did not answer, the app does", "err", ex.err)
-		up.close()
-		delete(r.handlers, up.taker)
-		return r.pass(r.appFor(), req, head, true)
 	case ex.err != nil:
 		return false, ex.err
 	case ex.opaque != "":
 		r.cfg.Opaque(ex.opaque)
-		return false, r.raw(up)
+		return false, r.raw(r.app)
 	case ex.switched:
-		if up == r.app {
-			r.cfg.Opaque(Tunnelled)
-		}
+		r.cfg.Opaque(Tunnelled)
+		return false, r.raw(r.app)
+	}
+	switch over := ex.ended || broken; {
+	case over:
+		return false, r.endIf(true)
+	case !req.lasts || !ex.lasts:
+		return false, r.raw(r.app) // one of them will end it
+	}
+	return true, nil
+}
+
+// afterHandler is the end of an exchange with a handler.
+func (r *relay) afterHandler(up *upstream, req *request, ex *exchange, head []byte, broken bool) (goesOn bool, err error) {
+	switch {
+	case ex.err != nil && !ex.begun && req.repeats():
+		r.cfg.Log.Debug("the handler did not answer, the app does", "err", ex.err)
+		up.close()
+		delete(r.handlers, up.taker)
+		return r.passToApp(req, head, true)
+	case ex.err != nil:
+		return false, ex.err
+	case ex.switched:
 		return false, r.raw(up)
-	case up == r.app:
-		return !ex.ended, r.endIf(ex.ended)
+	case ex.opaque != "":
+		return false, r.leave(up, ex.opaque)
 	}
 	r.rest(up, ex)
-	return req.lasts && ex.lasts, r.endIf(!req.lasts || !ex.lasts)
+	r.comeBack()
+	over := broken || !req.lasts || !ex.lasts
+	return !over, r.endIf(over)
+}
+
+// leave ends a connection whose request or answer at a handler cannot be followed:
+// what comes after it may be meant for the app. What the handler has to say still
+// arrives if it ends soon.
+func (r *relay) leave(up *upstream, why error) error {
+	up.closeWrite()
+	select {
+	case <-up.ended:
+		return r.endIf(true)
+	case <-time.After(headLimit):
+	case <-r.ctx.Done():
+	}
+	return why
 }
 
 // endIf ends the connection to the client where it is over.
@@ -253,9 +343,7 @@ func (r *relay) endIf(over bool) error {
 	if !over {
 		return nil
 	}
-	if err := r.client.CloseWrite(); err != nil {
-		return err
-	}
+	_ = r.client.CloseWrite() // it may have gone
 	// Closing with bytes unread would reset what the client has not read yet.
 	_ = r.client.SetReadDeadline(time.Now().Add(headLimit))
 	_, _ = io.CopyN(io.Discard, r.client, 1<<20)
@@ -264,7 +352,7 @@ func (r *relay) endIf(over bool) error {
 
 // passBody sends the body of a request, what the client has sent of it before and
 // what is still to come.
-func (r *relay) passBody(up *upstream, req *request, ex *exchange) error {
+func (r *relay) passBody(up *upstream, req *request, ex *exchange, woken <-chan struct{}) error {
 	if req.body.none() {
 		return nil
 	}
@@ -284,38 +372,55 @@ func (r *relay) passBody(up *upstream, req *request, ex *exchange) error {
 			return bad
 		}
 		r.in = nil
-		switch {
-		case r.eof:
+		if r.eof {
 			return Ambiguous // a body that was cut short: the upstream is to see that
-		case req.expects && ex.over():
-			return Ambiguous // the client may or may not send the body now
 		}
 		n, err := r.client.Read(*buf)
 		b = (*buf)[:n]
-		if errors.Is(err, io.EOF) {
+		switch {
+		case errors.Is(err, io.EOF):
 			r.eof = true
-		} else if err != nil {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			<-woken
+			_ = r.client.SetReadDeadline(time.Time{})
+			if up != r.app && (ex.err != nil || ex.ended || !ex.lasts) {
+				return errAnswered
+			}
+		case err != nil:
 			r.fail(err)
 			return err
+		}
+		if n > 0 && req.expects && ex.over() {
+			r.in = append([]byte(nil), b...)
+			return Ambiguous // the body, or the next request
 		}
 	}
 }
 
+// errAnswered is the end of a handler that does not wait for the rest of a body.
+var errAnswered = errors.New("the handler has ended before the request")
+
+// wakeAt wakes who reads the client when an exchange is over, unless stop is called
+// before, and closes the channel when it will do so no more.
+func (r *relay) wakeAt(ex *exchange) (woken <-chan struct{}, stop func()) {
+	ctx, stop := context.WithCancel(r.ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		select {
+		case <-ex.done:
+			_ = r.client.SetReadDeadline(time.Unix(1, 0))
+		case <-ctx.Done():
+		}
+	}()
+	return done, stop
+}
+
 var bodies = sync.Pool{New: func() any { return new(make([]byte, 32<<10)) }}
 
-// await waits for the end of an answer. Meanwhile it goes on reading, so that it
-// sees a client that goes, up to the size of a head.
-func (r *relay) await(up *upstream, ex *exchange) error {
-	woken := make(chan struct{})
-	go func() {
-		defer close(woken)
-		<-ex.done
-		_ = r.client.SetReadDeadline(time.Unix(1, 0))
-	}()
-	defer func() {
-		<-woken
-		_ = r.client.SetReadDeadline(time.Time{})
-	}()
+// await waits for the end of an answer, or of the connection. Meanwhile it goes on
+// reading, so that it sees a client that goes, up to the size of a head.
+func (r *relay) await(up *upstream, ex *exchange) {
 	for !ex.over() && !r.eof && len(r.in) < maxHead {
 		err := r.readClient()
 		if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -323,7 +428,7 @@ func (r *relay) await(up *upstream, ex *exchange) error {
 		}
 		if err != nil {
 			r.fail(err) // the upstream is to see it
-			return err
+			return
 		}
 		if r.eof && len(r.in) == 0 {
 			up.closeWrite()
@@ -331,36 +436,41 @@ func (r *relay) await(up *upstream, ex *exchange) error {
 	}
 	select {
 	case <-ex.done:
-		return nil
 	case <-r.ctx.Done():
-		return context.Cause(r.ctx)
 	}
 }
 
 // appFor returns the app's connection, a new one when it has ended while a handler
-// answered; nil when it is not reached.
-func (r *relay) appFor() *upstream {
+// answered.
+func (r *relay) appFor() (*upstream, error) {
 	if !r.app.hasEnded() {
-		return r.app
+		return r.app, nil
+	}
+	if r.isEnding() {
+		return nil, errEnded
 	}
 	conn, err := r.cfg.DialApp(r.ctx)
 	if err != nil {
-		r.cfg.Log.Debug("app not reached", "err", err)
-		return nil
+		return nil, err
 	}
 	r.app.close()
-	r.app = r.follow(conn, true)
-	return r.app
+	app := r.follow(conn, true)
+	r.state.Lock()
+	defer r.state.Unlock()
+	r.app = app
+	return app, nil
 }
 
 // handlerFor returns the connection to who takes a request.
 func (r *relay) handlerFor(taker Taker) (*upstream, error) {
-	if up := r.handlers[taker]; up != nil {
-		if up.wake() {
+	for other, up := range r.handlers {
+		switch {
+		case other == taker && up.wake():
 			return up, nil
+		case other == taker || up.hasEnded():
+			up.close()
+			delete(r.handlers, other)
 		}
-		up.close()
-		delete(r.handlers, taker)
 	}
 	conn, err := taker.Open(r.ctx)
 	if err != nil {
@@ -388,15 +498,20 @@ func (r *relay) rest(up *upstream, ex *exchange) {
 
 // raw joins client and upstream for good, what has been read first.
 func (r *relay) raw(up *upstream) error {
-	r.busy.Store(up)
-	if up.hasEnded() && up == r.app && !up.raw {
-		if up = r.appFor(); up == nil {
-			return errors.New("the app is not reached")
+	if up == r.app {
+		var err error
+		if up, err = r.appFor(); errors.Is(err, errEnded) {
+			return r.endIf(true)
+		} else if err != nil {
+			return err
 		}
 	}
 	err := up.stop()
 	if err != nil {
 		return err
+	}
+	if r.isEnding() {
+		return r.endIf(true)
 	}
 	if len(r.in) > 0 {
 		if _, err := up.conn.Write(r.in); err != nil {
@@ -419,24 +534,31 @@ func (r *relay) finish() error {
 			return context.Cause(r.ctx)
 		}
 	}
-	return r.client.CloseWrite()
+	return r.endIf(true)
 }
 
 func (r *relay) track(conn splice.Conn) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.conns = append(r.conns, conn)
+	r.conns[conn] = true
 	if r.ctx.Err() != nil {
 		_ = splice.Reset(conn)
 	}
 }
 
+func (r *relay) untrack(conn splice.Conn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.conns, conn)
+}
+
 func (r *relay) resetAll() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, conn := range append(r.conns, r.client) {
+	for conn := range r.conns {
 		_ = splice.Reset(conn)
 	}
+	_ = splice.Reset(r.client)
 }
 
 // closeAll ends every upstream and waits for its goroutine.

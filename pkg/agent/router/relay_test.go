@@ -198,6 +198,10 @@ func TestUnmatchedIsUntouched(t *testing.T) {
 		"signed length":        {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +5\r\n\r\nhello", ok, Ambiguous},
 		"gzip, chunked":        {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", ok, Ambiguous},
 		"chunked on 1.0":       {"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", ok, Ambiguous},
+		"a K that is none":     {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chun\u212aed\r\n\r\n0\r\n\r\n", ok, Ambiguous},
+		"many fields":          {get + strings.Repeat("a:\r\n", 300) + "\r\n", ok, TooLong},
+		"many parameters":      {"GET /?" + strings.Repeat("a&", 300) + " HTTP/1.1\r\nHost: a\r\n\r\n", ok, TooLong},
+		"another protocol":     {"get key\r\n", "END\r\n", NotHTTP},
 		"bad chunk":            {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloXX0\r\n\r\n", ok, Ambiguous},
 		"LF in chunk line":     {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\nhello\r\n0\r\n\r\n", ok, Ambiguous},
 		"no host":              {"GET / HTTP/1.1\r\n\r\n", ok, Ambiguous},
@@ -444,5 +448,131 @@ func TestClientGoes(t *testing.T) {
 		}
 	case <-time.After(time.Minute):
 		t.Error("the app does not see that the client has gone")
+	}
+}
+
+// TestHandlerThatCannotBeFollowed does not get what comes after it: other requests
+// of the connection are other people's.
+func TestHandlerThatCannotBeFollowed(t *testing.T) {
+	const mine = "POST / HTTP/1.1\r\nHost: a\r\nX-User: me\r\n"
+	for name, tc := range map[string]struct{ request, answer, got string }{
+		"answer":  {mine + "\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok", mine + "\r\n"},
+		"request": {mine + "Transfer-Encoding: chunked\r\n\r\n2\r\nokXX", "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", mine + "Transfer-Encoding: chunked\r\n\r\n2\r\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t)
+			httpServer(t, s.app, "app")
+			got := make(chan string, 1)
+			go func() {
+				conn, err := s.handler.Accept()
+				if err != nil {
+					return
+				}
+				defer func() { _ = conn.Close() }()
+				b := make([]byte, len(tc.got))
+				_, _ = io.ReadFull(conn, b)
+				_, _ = io.WriteString(conn, tc.answer)
+				rest, _ := io.ReadAll(conn)
+				got <- string(b) + string(rest)
+			}()
+			go func() { _, _ = io.WriteString(s.client, tc.request+"GET /secret HTTP/1.1\r\nHost: a\r\n\r\n") }()
+			if b, err := io.ReadAll(s.client); err != nil || string(b) != tc.answer {
+				t.Errorf("answered %q, %v", b, err)
+			}
+			if request := <-got; !strings.HasPrefix(request, tc.got) || strings.Contains(request, "secret") {
+				t.Errorf("the handler got %q", request)
+			}
+		})
+	}
+}
+
+// TestNothingAfterTheEnd: what is pipelined behind the last request of a connection
+// is not carried out by anybody, for nobody can be told of it.
+func TestNothingAfterTheEnd(t *testing.T) {
+	for _, user := range []string{"me", "other"} {
+		t.Run(user, func(t *testing.T) {
+			s := newScene(t)
+			ran := make(chan string, 8)
+			go func() {
+				for {
+					conn, err := s.app.Accept()
+					if err != nil {
+						return
+					}
+					go func() {
+						defer func() { _ = conn.Close() }()
+						r, err := http.ReadRequest(bufio.NewReader(conn))
+						if err != nil {
+							return
+						}
+						ran <- r.URL.Path
+						_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+					}()
+				}
+			}()
+			httpServer(t, s.handler, "me")
+			requests := "POST /1 HTTP/1.1\r\nHost: a\r\n\r\nPOST /2 HTTP/1.1\r\nHost: a\r\nX-User: " + user + "\r\n\r\n"
+			if _, err := io.WriteString(s.client, requests); err != nil {
+				t.Fatal(err)
+			}
+			b, _ := io.ReadAll(s.client) // the app may reset what it did not read
+			if strings.Contains(string(b), "me POST") {
+				t.Errorf("answered %q", b)
+			}
+			s.end()
+			close(ran)
+			for path := range ran {
+				if path != "/1" {
+					t.Errorf("the app carried out %s", path)
+				}
+			}
+		})
+	}
+}
+
+// TestHandlerAnswersEarly: a handler that answers instead of asking for the body
+// does not get the next request as one, and its end is the client's.
+func TestHandlerAnswersEarly(t *testing.T) {
+	for name, answer := range map[string]string{
+		"goes on": "HTTP/1.1 417 Expectation Failed\r\nContent-Length: 0\r\n\r\n",
+		"ends":    "HTTP/1.1 401 Unauthorized\r\n\r\nno",
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t)
+			httpServer(t, s.app, "app")
+			rest := make(chan string, 1)
+			go func() {
+				conn, err := s.handler.Accept()
+				if err != nil {
+					return
+				}
+				in := bufio.NewReader(conn)
+				if _, err := http.ReadRequest(in); err != nil {
+					return
+				}
+				_, _ = io.WriteString(conn, answer)
+				if name == "ends" {
+					_ = conn.(*net.TCPConn).CloseWrite()
+				}
+				b, _ := io.ReadAll(in)
+				_ = conn.Close()
+				rest <- string(b)
+			}()
+			const head = "POST / HTTP/1.1\r\nHost: a\r\nX-User: me\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
+			if _, err := io.WriteString(s.client, head); err != nil {
+				t.Fatal(err)
+			}
+			if b, err := io.ReadAll(io.LimitReader(s.client, int64(len(answer)))); err != nil || string(b) != answer {
+				t.Fatalf("answered %q, %v", b, err)
+			}
+			_, _ = io.WriteString(s.client, "GET /secret HTTP/1.1\r\nHost: a\r\n\r\n")
+			if b, err := io.ReadAll(s.client); err == nil && len(b) > 0 {
+				t.Errorf("then came %q", b)
+			}
+			s.end()
+			if b := <-rest; strings.Contains(b, "GET") {
+				t.Errorf("the handler got %q", b)
+			}
+		})
 	}
 }

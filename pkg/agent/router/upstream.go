@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"sync"
 	"time"
 
 	"github.com/kubectl-tele/kubectl-tele/pkg/splice"
@@ -15,8 +14,9 @@ import (
 // exchange is a request that an upstream has been sent. What is not a channel is
 // read after done.
 type exchange struct {
-	method string
-	done   chan struct{}
+	method   string
+	upgrades bool // it offers another protocol
+	done     chan struct{}
 
 	begun    bool    // a part of the answer has been passed on
 	lasts    bool    // the upstream takes another request
@@ -45,10 +45,11 @@ type upstream struct {
 	taker Taker         // nil: the app
 	ended chan struct{} // closed when nothing is read any more
 
-	mu       sync.Mutex
+	// Guarded by relay.state:
 	ex       *exchange // nil: nothing is expected
 	unasked  Opacity   // what it did while nothing was expected
 	stopping bool
+	gone     bool        // nothing more is read
 	timer    *time.Timer // closes it when it has been idle for long
 
 	// Owned by the goroutine; read them after ended.
@@ -71,36 +72,44 @@ func (r *relay) follow(conn splice.Conn, app bool) *upstream {
 
 // expect tells that an answer is to come.
 func (u *upstream) expect(ex *exchange) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
+	u.relay.state.Lock()
+	defer u.relay.state.Unlock()
 	u.ex = ex
-	u.relay.busy.Store(u)
-	select {
-	case <-u.ended:
-		ex.err = fmt.Errorf("the connection has ended")
+	if u.gone {
+		ex.err = errors.New("the connection has ended")
 		u.finishLocked()
-	default:
 	}
 }
 
 func (u *upstream) current() *exchange {
-	u.mu.Lock()
-	defer u.mu.Unlock()
+	u.relay.state.Lock()
+	defer u.relay.state.Unlock()
+	return u.ex
+}
+
+// expected returns the exchange that what has come belongs to. What an app says
+// unasked is the client's, unless a handler is asked.
+func (u *upstream) expected() *exchange {
+	u.relay.state.Lock()
+	defer u.relay.state.Unlock()
+	if u.ex == nil && u.app && !u.relay.away && !u.raw {
+		u.raw = true
+		if !u.stopping {
+			u.unasked = Unasked
+		}
+	}
 	return u.ex
 }
 
 // finish ends the exchange.
 func (u *upstream) finish() {
-	u.mu.Lock()
-	defer u.mu.Unlock()
+	u.relay.state.Lock()
+	defer u.relay.state.Unlock()
 	u.finishLocked()
 }
 
 func (u *upstream) finishLocked() {
 	if u.ex != nil {
-		if !u.ex.switched {
-			u.relay.busy.CompareAndSwap(u, nil)
-		}
 		close(u.ex.done)
 		u.ex = nil
 	}
@@ -139,14 +148,9 @@ var errUnwanted = errors.New("it sends what was not asked for")
 // deliver passes on what has come. d is the body that goes on, nil at a head.
 func (u *upstream) deliver(b []byte, d *body) (*body, error) {
 	for len(b) > 0 {
-		ex := u.current()
+		ex := u.expected()
 		switch {
 		case u.raw:
-			return nil, u.write(b)
-		case ex == nil && u.app && u.relay.busy.Load() == nil:
-			u.mu.Lock()
-			u.unasked = Unasked
-			u.mu.Unlock()
 			return nil, u.write(b)
 		case ex == nil:
 			return nil, errUnwanted
@@ -187,19 +191,21 @@ func (u *upstream) head(ex *exchange) (taken int, d *body, err error) {
 		u.in = nil
 		return 0, nil, u.giveUp(ex, in)
 	}
-	ex.begun = true
 	switch {
+	case a.status == 101 && !u.app && !ex.upgrades:
+		return 0, nil, errors.New("the handler switches to a protocol that was not offered")
 	case a.status == 101:
-		ex.switched, u.raw = true, true
+		ex.begun, ex.switched, u.raw = true, true, true
 		in := u.in
 		u.in = nil
 		err := u.write(in)
 		u.finish()
 		return 0, nil, err
 	case a.status < 200:
+		ex.begun = true
 		return a.size, nil, u.write(u.in[:a.size])
 	}
-	ex.lasts = a.lasts
+	ex.begun, ex.lasts = true, a.lasts
 	d = newBody(a.body)
 	n, ended, bad := 0, a.body.none(), error(nil)
 	if !ended {
@@ -240,9 +246,14 @@ func (u *upstream) write(b []byte) error {
 
 // over is the end of the goroutine.
 func (u *upstream) over(err error) {
-	u.mu.Lock()
+	u.relay.state.Lock()
 	stopping, ex := u.stopping, u.ex
-	u.mu.Unlock()
+	u.gone = true
+	ends := ex == nil && u.app && !u.relay.away && !stopping && !errors.Is(err, errUnwanted)
+	if ends {
+		u.relay.ending = true
+	}
+	u.relay.state.Unlock()
 	if stopping && (err == nil || errors.Is(err, os.ErrDeadlineExceeded)) {
 		_ = u.write(u.in)
 		return
@@ -257,13 +268,10 @@ func (u *upstream) over(err error) {
 		ex.err = errors.New("the handler ended before its answer did")
 	case ex != nil:
 		ex.err = err
-	case u.app && u.relay.busy.Load() == nil:
+	case ends && err != nil:
+		u.relay.fail(err)
+	case ends:
 		// A client that keeps its connection is told that the app does not.
-		if err != nil {
-			u.relay.fail(err)
-			break
-		}
-		u.relay.ending.Store(true)
 		_ = u.relay.client.CloseWrite()
 	}
 	u.finish()
@@ -271,8 +279,8 @@ func (u *upstream) over(err error) {
 
 // spokeUp returns what the upstream did while nothing was expected of it.
 func (u *upstream) spokeUp() Opacity {
-	u.mu.Lock()
-	defer u.mu.Unlock()
+	u.relay.state.Lock()
+	defer u.relay.state.Unlock()
 	return u.unasked
 }
 
@@ -310,9 +318,9 @@ func (f finished) Reset() error { return splice.Reset(f.Conn) }
 
 // stop ends the goroutine and leaves the connection to the caller.
 func (u *upstream) stop() error {
-	u.mu.Lock()
+	u.relay.state.Lock()
 	u.stopping = true
-	u.mu.Unlock()
+	u.relay.state.Unlock()
 	_ = u.conn.SetReadDeadline(time.Unix(1, 0))
 	select {
 	case <-u.ended:
@@ -335,4 +343,5 @@ func (u *upstream) close() {
 	}
 	_ = u.conn.Close()
 	<-u.ended
+	u.relay.untrack(u.conn)
 }
