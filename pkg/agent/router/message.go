@@ -113,6 +113,9 @@ func parseRequest(b []byte) (*request, error) {
 	return r, nil
 }
 
+// foreignBytes is how many bytes foreign looks at, but for the first line's end.
+const foreignBytes = 33
+
 // foreign says what b is that is no request of HTTP/1, as soon as that can be told.
 func foreign(b []byte) Opacity {
 	const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -125,8 +128,8 @@ func foreign(b []byte) Opacity {
 		return HTTP2
 	}
 	// A method and a space; no method that anybody uses is longer than 32 bytes.
-	method, _, found := bytes.Cut(b[:min(len(b), 33)], []byte(" "))
-	if !isToken(string(method)) || !found && len(method) > 32 {
+	method, _, found := bytes.Cut(b[:min(len(b), foreignBytes)], []byte(" "))
+	if !isToken(string(method)) || !found && len(method) == foreignBytes {
 		return NotHTTP
 	}
 	line, _, whole := bytes.Cut(b, []byte("\n"))

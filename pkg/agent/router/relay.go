@@ -134,7 +134,7 @@ func (r *relay) nextRequest() (*request, error) {
 		if r.isEnding() {
 			return nil, errEnded
 		}
-		if len(r.in) > 0 && (tried < 0 || tried < 40 || bytes.IndexByte(r.in[tried:], '\n') >= 0 || len(r.in) >= maxHead) {
+		if len(r.in) > 0 && (tried < 0 || tried < foreignBytes || bytes.IndexByte(r.in[tried:], '\n') >= 0 || len(r.in) >= maxHead) {
 			req, err := parseRequest(r.in)
 			if !errors.Is(err, errShort) {
 				return req, err
@@ -159,9 +159,6 @@ func (r *relay) nextRequest() (*request, error) {
 		}
 	}
 }
-
-// clientPreface begins a connection of HTTP/2.
-const clientPreface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 // readClient reads more of what the client sends; r.eof notes the end.
 func (r *relay) readClient() error {
