@@ -134,7 +134,7 @@ func (r *relay) nextRequest() (*request, error) {
 		if r.isEnding() {
 			return nil, errEnded
 		}
-		if len(r.in) > 0 && (tried < 0 || tried < foreignBytes || bytes.IndexByte(r.in[tried:], '\n') >= 0 || len(r.in) >= maxHead) {
+		if len(r.in) > 0 && (tried < foreignBytes || bytes.IndexByte(r.in[tried:], '\n') >= 0 || len(r.in) >= maxHead) {
 			req, err := parseRequest(r.in)
 			if !errors.Is(err, errShort) {
 				return req, err
