@@ -38,8 +38,8 @@ type Rule struct {
 // Action is what a rule does with the traffic that it is about.
 type Action string
 
-// Take offers new connections to the session; those that it does not accept
-// reach the app.
+// Take offers new connections to the session, or with a Match the requests of all
+// connections; what it does not accept reaches the app.
 const Take Action = "take"
 
 // ParseRegistration reads a Registration from JSON and validates it. It

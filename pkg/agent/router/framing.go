@@ -42,10 +42,10 @@ func framingOf(fields []field, minor byte) (framing, error) {
 // body finds the end of a body whose bytes it is shown in pieces.
 type body struct {
 	framing
-	left  int64 // of a counted body, or of a chunk with its CRLF
-	line  []byte
-	state chunkState
-	lines int // bytes of the trailers
+	left     int64 // of a counted body, or of a chunk with its CRLF
+	line     []byte
+	state    chunkState
+	trailing int // bytes of the trailers
 }
 
 // chunkState is what a chunked body continues with.
@@ -123,12 +123,12 @@ func (d *body) checkEnd(part []byte) error {
 // endLine is the end of a line that is no part of a chunk.
 func (d *body) endLine(line string) error {
 	if d.state == atTrailer {
-		d.lines += len(line) + 2
+		d.trailing += len(line) + 2
 		name, value, ok := strings.Cut(line, ":")
 		switch {
 		case line == "":
 			d.state = atEnd
-		case !ok || !isToken(name) || !isValue(value) || d.lines > maxTrailers:
+		case !ok || !isToken(name) || !isValue(value) || d.trailing > maxTrailers:
 			return Ambiguous
 		}
 		return nil

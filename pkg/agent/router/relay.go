@@ -37,7 +37,8 @@ type Taker interface {
 type Config struct {
 	// Pick returns who takes a request, nil for the app. It is asked for each.
 	Pick func(Subject) Taker
-	// DialApp connects to the app.
+	// DialApp connects to the app. A client whose app is not reached is reset,
+	// whoever would take its requests.
 	DialApp func(ctx context.Context) (splice.Conn, error)
 	// Opaque is told, once, why a connection cannot be looked into.
 	Opaque func(Opacity)

@@ -576,3 +576,23 @@ func TestHandlerAnswersEarly(t *testing.T) {
 		})
 	}
 }
+
+// TestSpokenInTheMeantime: an app that speaks just before it is asked is not waited
+// for: what it says then cannot be told from the answer.
+func TestSpokenInTheMeantime(t *testing.T) {
+	u := &upstream{relay: &relay{}, app: true}
+	if u.expected() != nil {
+		t.Fatal("something is expected")
+	}
+	ex := &exchange{done: make(chan struct{})}
+	u.expect(ex)
+	if !ex.over() || ex.opaque != Unasked {
+		t.Errorf("over %v, opaque %q", ex.over(), ex.opaque)
+	}
+	gone := &upstream{relay: &relay{}, gone: true}
+	ex = &exchange{done: make(chan struct{})}
+	gone.expect(ex)
+	if !ex.over() || ex.err == nil {
+		t.Errorf("over %v, error %v", ex.over(), ex.err)
+	}
+}

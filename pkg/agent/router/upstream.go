@@ -75,8 +75,12 @@ func (u *upstream) expect(ex *exchange) {
 	u.relay.state.Lock()
 	defer u.relay.state.Unlock()
 	u.ex = ex
-	if u.gone {
+	switch {
+	case u.gone:
 		ex.err = errors.New("the connection has ended")
+		u.finishLocked()
+	case u.unasked != "": // what it says is passed on, but not understood
+		ex.opaque = u.unasked
 		u.finishLocked()
 	}
 }
