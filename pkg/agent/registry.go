@@ -159,9 +159,10 @@ func (r *registry) add(registration api.Registration, t *tunnel.Tunnel) (*hold, 
 	return h, nil
 }
 
-// inOrder returns the claims with another one, narrower rules first.
+// inOrder returns the claims with another one, before those that contain it. Those
+// that it contains stand before these already; of others the older come first.
 func inOrder(claims []*claim, c *claim) []*claim {
-	i := slices.IndexFunc(claims, func(have *claim) bool { return c.match.Compare(have.match) < 0 })
+	i := slices.IndexFunc(claims, func(have *claim) bool { return c.match.Within(have.match) })
 	if i < 0 {
 		i = len(claims)
 	}

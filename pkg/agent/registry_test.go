@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/router"
 	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
 )
 
@@ -205,4 +207,31 @@ func TestReplacedHoldEndsAtOnce(t *testing.T) {
 		t.Error("the new hold has ended with the former")
 	}
 	a.reg.remove(again)
+}
+
+// TestNarrowerRulesFirst, in whatever order they come.
+func TestNarrowerRulesFirst(t *testing.T) {
+	rules := [][]api.Condition{nil}
+	for _, prefix := range []string{"/a", "/a/b", "/a/b/c", "/z"} {
+		path := api.Condition{On: api.OnPath, Test: api.Prefix, Value: prefix}
+		get := api.Condition{On: api.OnMethod, Test: api.AnyOf, Any: []string{"GET"}}
+		rules = append(rules, []api.Condition{path}, []api.Condition{path, get})
+	}
+	for seed := range uint64(200) {
+		var claims []*claim
+		for _, n := range rand.New(rand.NewPCG(seed, 0)).Perm(len(rules)) {
+			match, err := router.NewMatch(rules[n])
+			if err != nil {
+				t.Fatal(err)
+			}
+			claims = inOrder(claims, &claim{match: match})
+		}
+		for i, first := range claims {
+			for _, later := range claims[i+1:] {
+				if later.match.Within(first.match) {
+					t.Fatalf("seed %d: %q is asked before %q", seed, first.match, later.match)
+				}
+			}
+		}
+	}
 }

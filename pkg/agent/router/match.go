@@ -113,15 +113,5 @@ func (c condition) follows(narrow condition) bool {
 	return false
 }
 
-// Compare orders rules of which a request may match several: narrower ones first,
-// and of those that do not contain each other the one with more conditions. 0: the
-// order does not matter.
-func (m Match) Compare(other Match) int {
-	switch wide, narrow := m.Contains(other), other.Contains(m); {
-	case wide && !narrow:
-		return 1
-	case narrow && !wide:
-		return -1
-	}
-	return len(other.conditions) - len(m.conditions)
-}
+// Within reports whether other contains m and more.
+func (m Match) Within(other Match) bool { return other.Contains(m) && !m.Contains(other) }
