@@ -171,12 +171,6 @@ func (a *Agents) seePod(obj runtime.Object, deleted bool) {
 	a.meet(pod)
 }
 
-// ended reports whether a pod's containers have run and will not again. An evicted
-// pod may stay as such for days.
-func ended(pod *corev1.Pod) bool {
-	return pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded
-}
-
 // meet is seePod for a pod that is there; a.mu is held. A pod of another workload that the
 // selector selects too has an agent with a key that this workload never had.
 func (a *Agents) meet(pod *corev1.Pod) {
@@ -295,17 +289,4 @@ func (a *Agents) Changed() <-chan struct{} {
 func (a *Agents) announce() {
 	close(a.changed)
 	a.changed = make(chan struct{})
-}
-
-// AgentStarted reports whether the process of the pod's agent has been started.
-// It may not listen yet.
-func AgentStarted(pod *corev1.Pod) bool {
-	for _, list := range [][]corev1.ContainerStatus{pod.Status.ContainerStatuses, pod.Status.InitContainerStatuses} {
-		for _, s := range list {
-			if s.Name == api.ContainerName {
-				return s.State.Running != nil
-			}
-		}
-	}
-	return false
 }

@@ -11,31 +11,6 @@ import (
 	"github.com/kubectl-tele/kubectl-tele/pkg/splice"
 )
 
-// exchange is a request that an upstream has been sent. What is not a channel is
-// read after done.
-type exchange struct {
-	method   string
-	upgrades bool // it offers another protocol
-	done     chan struct{}
-
-	begun    bool    // a part of the answer has been passed on
-	lasts    bool    // the upstream takes another request
-	ended    bool    // the upstream has ended, and that ends the answer
-	switched bool    // to another protocol
-	opaque   Opacity // why the answer cannot be followed
-	err      error   // why there is no whole answer
-}
-
-// over reports whether the answer is.
-func (e *exchange) over() bool {
-	select {
-	case <-e.done:
-		return true
-	default:
-		return false
-	}
-}
-
 // upstream is a connection to the app or a handler. A goroutine of its own passes
 // the answers on to the client.
 type upstream struct {
