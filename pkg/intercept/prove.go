@@ -22,7 +22,9 @@ const (
 	// kube-proxy does so at most once a second, and takes a moment for it.
 	proveLimit = 15 * time.Second
 	// proveStreak is how many probes in a row must come in through the Service.
-	proveStreak = 3
+	// While the EndpointSlices of the old and of the new port are both there, a
+	// node leads to either by chance.
+	proveStreak = 10
 	// probeLimit is how long one probe may take to come in.
 	probeLimit = time.Second
 	// probePause is the least time between two probes that did not come in.
