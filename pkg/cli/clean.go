@@ -27,7 +27,8 @@ func newCleanCommand(f *factory) *cobra.Command {
 		Short:   "Put back what a lost session left in the cluster",
 		Long: `Put back what sessions that are gone left in the namespace: sidecars, switched
 Services and agent pods, anybody's, from any machine. What a live session uses is
-skipped, unless --force is given. What colleagues changed meanwhile stays.`,
+skipped, unless --force is given; one that has just been lost is waited for, up
+to a minute. What colleagues changed meanwhile stays.`,
 		Example: `  # See what would be put back
   kubectl tele clean --dry-run
 
