@@ -22,7 +22,7 @@ CLUSTER := ./test/cluster/... ./test/rig/... ./test/e2e/... ./test/demo/...
 CLUSTER := $(foreach p,$(CLUSTER),$(if $(wildcard $(p:/...=/*.go) $(p:/...=/*/*.go)),$(p)))
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test unit fuzz e2e e2e-existing lint fmt image dist bench cluster-up cluster-down version clean
+.PHONY: help build demo test unit fuzz h2spec e2e e2e-existing lint fmt image dist bench cluster-up cluster-down version clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,9 +45,18 @@ FUZZTIME ?= $(if $(CI),60s,15s)
 SEEDS ?= 10000
 
 fuzz: ## look for what parsers of the wire formats and orders of events do not stand
-	@for f in tunnel/FuzzPeer tunnel/FuzzFrame tunnel/FuzzHello portforward/FuzzConnRead agent/router/FuzzRequest agent/router/FuzzAnswer; do \
-		echo "$$f for $(FUZZTIME)"; $(GO) test -run '^$$' -fuzz "^$${f##*/}$$" -fuzztime $(FUZZTIME) ./pkg/$${f%/*} || exit 1; done
+	@for f in tunnel/FuzzPeer tunnel/FuzzFrame tunnel/FuzzHello portforward/FuzzConnRead agent/router/FuzzRequest agent/router/FuzzAnswer agent/router/FuzzTap agent/router/h2/FuzzRelay; do \
+		echo "$$f for $(FUZZTIME)"; $(GO) test -run '^$$' -fuzz "^$${f##*/}$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x ./pkg/$${f%/*} || exit 1; done
 	TELE_SEEDS=$(SEEDS) $(GO) test -count=1 -run '^TestProperty$$' ./pkg/tunnel
+
+# Its own module, which has no go.mod, so it takes the newest of what it needs.
+H2SPEC := github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible
+
+bin/h2spec:
+	GOBIN=$(CURDIR)/bin $(GO) install $(H2SPEC)
+
+h2spec: bin/h2spec ## compare what h2spec says of an app with what it says through an agent
+	TELE_TEST_H2SPEC=$(CURDIR)/bin/h2spec $(GO) test -tags h2spec -count=1 -run '^TestConformance$$' -v ./pkg/agent
 
 e2e: build ## run the tests on a real cluster, which they boot (Linux, root)
 	$(GO) test -count=1 -p 1 -timeout 60m $(CLUSTER)

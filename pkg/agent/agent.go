@@ -9,14 +9,32 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/router/h2"
 	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
 )
+
+// maxHeld bounds what captured connections hold for handlers that do not read, in
+// bytes, beside the buffers of tunnels.
+const maxHeld = 8 << 20
+
+// maxCopying bounds the copies for one rule that are on their way: each has a connection.
+const maxCopying = 64
+
+// maxReadAlong bounds the connections to one captured port that go to one place whole and
+// are watched or copied: each takes buffers that it does not take else.
+const maxReadAlong = 128
+
+// maxMirrored bounds what copies hold for those who get them, in bytes.
+const maxMirrored = 4 << 20
 
 // Agent listens from New on and serves during Run.
 type Agent struct {
 	cfg      Config
 	reg      *registry
 	budget   *tunnel.Budget
+	held     *h2.Budget // of captured connections
+	mirrored *h2.Budget // of copies
+	watchers watchers
 	tunnels  *tunnel.Server
 	control  []net.Listener
 	captures *captureSet
@@ -31,7 +49,7 @@ func New(cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
-	a := &Agent{cfg: cfg, reg: newRegistry(), budget: tunnel.NewBudget(cfg.Memory), started: time.Now()}
+	a := &Agent{cfg: cfg, reg: newRegistry(), budget: tunnel.NewBudget(cfg.Memory), held: h2.NewBudget(maxHeld), mirrored: h2.NewBudget(maxMirrored), started: time.Now()}
 	a.captures = &captureSet{agent: a}
 	a.tunnels, err = tunnel.NewServer(tunnel.Config{
 		Key:           cfg.Key,

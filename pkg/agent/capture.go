@@ -30,6 +30,7 @@ type capture struct {
 	active atomic.Int64
 	whole  atomic.Int64 // of those, what goes to the app without being looked into
 	routed atomic.Int64 // of those, what is looked into
+	along  atomic.Int64 // what is watched or copied as it passes whole
 	opaque opacities
 	last   atomic.Int64 // nanoseconds after the agent's start; 0: no connection yet
 }
@@ -53,15 +54,34 @@ func (c *capture) serve(ctx context.Context) {
 	})
 }
 
-// handle calls done when the connection has ended; an intercepted one goes on
-// when it returns.
+// handle calls done when the connection has ended; it may go on when handle returns.
 func (c *capture) handle(ctx context.Context, client *net.TCPConn, done func()) {
 	log := c.agent.cfg.Log
 	if c.agent.reg.looks(c.App) {
 		c.route(ctx, client, done)
 		return
 	}
-	if flow := c.offerWhole(ctx, client); flow != nil {
+	if len(c.agent.reg.copies(c.App)) > 0 {
+		if flow := c.offerProbe(ctx, client); flow != nil {
+			defer done()
+			_, _ = splice.Splice(ctx, flow, client)
+			return
+		}
+	}
+	flow, claim := c.offerWhole(ctx, client)
+	if flow == nil && claim != nil { // refused
+		defer done()
+		_ = splice.Reset(client)
+		return
+	}
+	if flow != nil {
+		if conn, end := c.readAlong(ctx, client, claim); end != nil {
+			defer done()
+			defer end()
+			_, err := splice.Splice(ctx, flow, conn)
+			log.Debug("intercepted connection ended", "err", err)
+			return
+		}
 		c.agent.join(ctx, flow, client, func(err error) {
 			if err != nil {
 				log.Debug("intercepted connection ended", "err", err)
@@ -70,41 +90,60 @@ func (c *capture) handle(ctx context.Context, client *net.TCPConn, done func()) 
 		})
 		return
 	}
-	defer done()
-	c.forwardWhole(ctx, client)
+	c.forwardWhole(ctx, client, done)
 }
 
-// forwardWhole is a connection that goes to the app as it is.
-func (c *capture) forwardWhole(ctx context.Context, client *net.TCPConn) {
+// forwardWhole is a connection that goes to the app as it is. It goes on when
+// forwardWhole returns.
+func (c *capture) forwardWhole(ctx context.Context, client *net.TCPConn, done func()) {
 	log := c.agent.cfg.Log
 	c.whole.Add(1)
-	defer c.whole.Add(-1)
+	end := func() {
+		c.whole.Add(-1)
+		done()
+	}
 	app, err := c.dialApp(ctx, client)
 	if err != nil {
 		log.Debug("app not reached", "err", err)
 		_ = splice.Reset(client)
+		end()
 		return
 	}
-	if err := forward(ctx, client, app); err != nil {
-		log.Debug("forwarded connection ended", "err", err)
+	if conn, endAlong := c.readAlong(ctx, client, nil); endAlong != nil {
+		_, err = splice.Splice(ctx, app, conn)
+		endAlong()
+		if err != nil {
+			log.Debug("forwarded connection ended", "err", err)
+		}
+		end()
+		return
 	}
+	c.agent.forward(ctx, client, app, func(err error) {
+		if err != nil {
+			log.Debug("forwarded connection ended", "err", err)
+		}
+		end()
+	})
 }
 
 // offerWhole asks the session that holds the port, if any, to take the connection.
-// It returns nil if the connection is to go to the app. It reads nothing from
-// the client.
-func (c *capture) offerWhole(ctx context.Context, client *net.TCPConn) *tunnel.Flow {
+// It returns nil if the connection is to go to the app, and the claim alone if it is
+// to be refused. It reads nothing from the client.
+func (c *capture) offerWhole(ctx context.Context, client *net.TCPConn) (*tunnel.Flow, *claim) {
 	claim := c.agent.reg.of(c.App)
 	if claim == nil {
-		return nil
+		return nil, nil
 	}
 	flow, err := c.offer(ctx, claim, client, false)
 	if err != nil {
 		c.agent.cfg.Log.Debug("session did not take the connection", "err", err)
-		return nil
+		if claim.refuses() {
+			return nil, claim
+		}
+		return nil, nil
 	}
 	claim.taken.Add(1)
-	return flow
+	return flow, claim
 }
 
 // offer asks a session to take the connection, or requests of it.

@@ -31,6 +31,8 @@ func (a *Agent) serveFlow(t *tunnel.Tunnel, r *tunnel.Request, done func()) {
 		a.serveListen(r)
 	case target.Network == api.NetworkService && target.Address == api.ServiceProbe:
 		a.serveProbe(r)
+	case target.Network == api.NetworkService && target.Address == api.ServiceWatch:
+		a.serveWatch(r)
 	default:
 		_ = r.Refuse(tunnel.Unknown, "this agent knows no "+target.String())
 	}

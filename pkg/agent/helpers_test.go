@@ -19,7 +19,10 @@ import (
 	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	beApp()
+	goleak.VerifyTestMain(m)
+}
 
 var (
 	testKey = bytes.Repeat([]byte{9}, 32)
@@ -239,3 +242,18 @@ func waitFor(tb testing.TB, what string, done func() bool) {
 func hostPort(ip netip.Addr, port uint16) string {
 	return net.JoinHostPort(ip.String(), strconv.Itoa(int(port)))
 }
+
+// flowListener makes a listener of a tunnel.
+type flowListener struct{ session *tunnel.Tunnel }
+
+func (l flowListener) Accept() (net.Conn, error) {
+	r, err := l.session.AcceptFlow(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	return r.Accept()
+}
+
+func (l flowListener) Close() error { return nil }
+
+func (l flowListener) Addr() net.Addr { return &net.TCPAddr{} }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
 )
 
@@ -130,4 +131,36 @@ func TestIdleAssociationsAreSmall(t *testing.T) {
 		}
 	}
 	waitFor(t, "each takes less than 16 KiB", func() bool { return heap() < before+associations*16<<10 })
+}
+
+// TestIdleForwardedConnectionsAreSmall: nor do those that go to the app as they are.
+func TestIdleForwardedConnectionsAreSmall(t *testing.T) {
+	l, err := net.Listen("tcp", hostPort(podIP, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	a := startAgent(t, Config{Captures: []api.Capture{{App: portOf(l.Addr())}}})
+	mustInfo(t, a.connect(t, "s")) // it serves
+	goroutines := runtime.NumGoroutine()
+	for range 100 {
+		client, err := net.Dial("tcp", a.capturePort())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = client.Close() }()
+		app, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = app.Close() }()
+		_, _ = io.WriteString(client, "x")
+		_, _ = io.WriteString(app, "y")
+		for _, conn := range []net.Conn{client, app} {
+			if _, err := conn.Read(make([]byte, 1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	waitFor(t, "goroutines are given back", func() bool { return runtime.GOOS != "linux" || runtime.NumGoroutine() <= goroutines })
 }

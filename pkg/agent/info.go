@@ -38,7 +38,7 @@ func (a *Agent) Info() api.Info {
 }
 
 func features() []api.Feature {
-	f := []api.Feature{api.FeatureRules, api.FeatureMatch, api.FeatureListen}
+	f := []api.Feature{api.FeatureRules, api.FeatureMatch, api.FeatureDown, api.FeatureMirror, api.FeatureTakeOver, api.FeatureListen, api.FeatureWatch}
 	if canProbe {
 		f = append(f, api.FeatureProbe)
 	}

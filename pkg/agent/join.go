@@ -29,12 +29,25 @@ func (a *Agent) join(ctx context.Context, flow *tunnel.Flow, conn *net.TCPConn, 
 	})
 }
 
-// forward is Splice for two TCP connections, between which the kernel moves
-// the bytes.
-func forward(ctx context.Context, a, b *net.TCPConn) error {
-	_, err := splice.Splice(ctx, a, b)
-	if errors.Is(err, context.Canceled) {
-		return nil
+// forward is join for two TCP connections, between which the kernel moves the bytes.
+func (a *Agent) forward(ctx context.Context, client, app *net.TCPConn, done func(error)) {
+	from, err := a.poller.add(client)
+	var to *polled
+	if err == nil {
+		to, err = a.poller.add(app)
 	}
-	return err
+	if err != nil {
+		_, _ = splice.Reset(client), splice.Reset(app)
+		if from != nil {
+			a.poller.remove(from)
+		}
+		done(err)
+		return
+	}
+	splice.JoinPolled(ctx, from, to, func(_ splice.Stats, err error) {
+		if errors.Is(err, context.Canceled) {
+			err = nil
+		}
+		done(err)
+	})
 }

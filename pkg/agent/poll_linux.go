@@ -128,9 +128,14 @@ func (p *poller) remove(c *polled) {
 
 // TryRead implements splice.Polled.
 func (c *polled) TryRead(b []byte, ready func()) (n int, err error) {
+	return c.TryCall(func(fd int) (int, error) { return syscall.Read(fd, b) }, ready)
+}
+
+// TryCall implements splice.Descriptor.
+func (c *polled) TryCall(call func(fd int) (int, error), ready func()) (n int, err error) {
 	for {
 		closed := c.raw.Read(func(fd uintptr) (done bool) {
-			n, err = syscall.Read(int(fd), b)
+			n, err = call(int(fd))
 			return true
 		})
 		switch {

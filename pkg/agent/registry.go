@@ -18,6 +18,7 @@ import (
 type registry struct {
 	mu         sync.Mutex
 	ports      map[uint16][]*claim // by the app's captured port, in the order to ask
+	mirrors    map[uint16][]*claim // those that get copies
 	sessions   map[*tunnel.Tunnel]string
 	lastActive time.Time // when the last session went; or the start
 }
@@ -34,9 +35,11 @@ type hold struct {
 // claim is a rule of a hold for one port.
 type claim struct {
 	*hold
-	rule  api.Rule
-	match router.Match
-	taken atomic.Int64 // connections, or requests
+	rule    api.Rule
+	match   router.Match
+	taken   atomic.Int64 // connections, or requests
+	dropped atomic.Int64 // copies that were not delivered
+	copying atomic.Int64 // copies, or connections of them, that are on their way
 }
 
 // conflicts reports whether two claims cannot be had at once. A rule for all
@@ -44,12 +47,30 @@ type claim struct {
 // contain another's, unless one session has both.
 func (c *claim) conflicts(other *claim) bool {
 	switch {
+	case c.rule.Action == api.Mirror:
+		return false
 	case c.match.All() || other.match.All():
 		return c.match.All() && other.match.All()
 	case c.session == other.session:
 		return c.match.Contains(other.match) && other.match.Contains(c.match)
 	}
 	return c.match.Contains(other.match) || other.match.Contains(c.match)
+}
+
+// refuses reports whether nobody else is to answer what the session does not take. That
+// holds while it is reached: an app never waits for a laptop that has gone.
+func (c *claim) refuses() bool {
+	return c.rule.Down == api.Refuse && c.ended.Err() == nil && c.alive()
+}
+
+// mirror begins a copy, unless too many are on their way.
+func (c *claim) mirror(t router.Taker) (to router.Mirror, ok bool) {
+	if c.copying.Add(1) > maxCopying {
+		c.copying.Add(-1)
+		c.dropped.Add(1)
+		return router.Mirror{}, false
+	}
+	return router.Mirror{Taker: t, Dropped: func() { c.dropped.Add(1) }, Done: func() { c.copying.Add(-1) }}, true
 }
 
 // alive reports whether the session can be offered connections now. A session
@@ -62,6 +83,14 @@ func (h *hold) alive() bool {
 		_, lost := h.tunnel.Lost()
 		return !lost
 	}
+}
+
+// yieldsTo reports whether a hold whose session is not alive ends for the sake of
+// another. What is only lost may come back, so that takes the other's word, or its
+// being the same laptop's.
+func (h *hold) yieldsTo(other *hold) bool {
+	mine, theirs := h.registration.Owner, other.registration.Owner
+	return h.tunnel.Err() != nil || other.registration.TakeOver || mine.User == theirs.User && mine.Host == theirs.Host
 }
 
 // same reports whether two holds are the same registration of one session.
@@ -87,12 +116,16 @@ func (e *conflictError) Error() string {
 	if !e.holder.match.All() {
 		text = fmt.Sprintf("%s, whose requests (%s) are among or contain these (%s)", text, e.holder.match, e.asked.match)
 	}
+	if since, lost := e.holder.tunnel.Lost(); lost {
+		text = fmt.Sprintf("%s; that session has not been reached for %s", text, max(time.Second, time.Since(since)).Round(time.Second))
+	}
 	return text
 }
 
 func newRegistry() *registry {
 	return &registry{
 		ports:      make(map[uint16][]*claim),
+		mirrors:    make(map[uint16][]*claim),
 		sessions:   make(map[*tunnel.Tunnel]string),
 		lastActive: time.Now(),
 	}
@@ -108,10 +141,10 @@ func (r *registry) capture(port uint16) {
 }
 
 // add gives the registration all its ports, or none and an error: a
-// *notCapturedError, or a *conflictError if the live holder of a port is
-// another registration, be it the same session's. A registration that is
-// replaced ends whole: the former self of the new one, and those of lost
-// sessions that hold a port of it.
+// *notCapturedError, or a *conflictError if the holder of a port is another
+// registration, be it the same session's, that does not yield. A registration
+// that is replaced ends whole: the former self of the new one, and those of lost
+// sessions that yield a port to it.
 func (r *registry) add(registration api.Registration, t *tunnel.Tunnel) (*hold, error) {
 	ctx, end := context.WithCancel(context.Background())
 	h := &hold{registration: registration, session: t.PeerSession(), tunnel: t, ended: ctx, end: end}
@@ -134,7 +167,7 @@ func (r *registry) add(registration api.Registration, t *tunnel.Tunnel) (*hold, 
 		for _, other := range others {
 			switch {
 			case !asked.conflicts(other):
-			case other.alive() && !other.same(h):
+			case !other.same(h) && (other.alive() || !other.yieldsTo(h)):
 				end()
 				return nil, &conflictError{asked, other}
 			default:
@@ -143,10 +176,12 @@ func (r *registry) add(registration api.Registration, t *tunnel.Tunnel) (*hold, 
 		}
 		claims = append(claims, asked)
 	}
-	for _, others := range r.ports {
-		for _, other := range others {
-			if other.same(h) {
-				replaced = append(replaced, other.hold)
+	for _, all := range []map[uint16][]*claim{r.ports, r.mirrors} {
+		for _, others := range all {
+			for _, other := range others {
+				if other.same(h) {
+					replaced = append(replaced, other.hold)
+				}
 			}
 		}
 	}
@@ -154,7 +189,11 @@ func (r *registry) add(registration api.Registration, t *tunnel.Tunnel) (*hold, 
 		r.removeLocked(old)
 	}
 	for _, c := range claims {
-		r.ports[c.rule.Port] = inOrder(r.ports[c.rule.Port], c)
+		if c.rule.Action == api.Mirror {
+			r.mirrors[c.rule.Port] = append(slices.Clone(r.mirrors[c.rule.Port]), c)
+		} else {
+			r.ports[c.rule.Port] = inOrder(r.ports[c.rule.Port], c)
+		}
 	}
 	return h, nil
 }
@@ -180,8 +219,10 @@ func (r *registry) remove(h *hold) {
 func (r *registry) removeLocked(h *hold) {
 	h.end()
 	for _, rule := range h.registration.Rules {
-		others := slices.Clone(r.ports[rule.Port]) // who asks may hold the list
-		r.ports[rule.Port] = slices.DeleteFunc(others, func(c *claim) bool { return c.hold == h })
+		for _, all := range []map[uint16][]*claim{r.ports, r.mirrors} {
+			others := slices.Clone(all[rule.Port]) // who asks may hold the list
+			all[rule.Port] = slices.DeleteFunc(others, func(c *claim) bool { return c.hold == h })
+		}
 	}
 }
 
@@ -191,6 +232,14 @@ func (r *registry) claims(port uint16) []*claim {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.ports[port]
+}
+
+// copies returns the rules of an app's port that get copies. The caller does not change
+// the list.
+func (r *registry) copies(port uint16) []*claim {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.mirrors[port]
 }
 
 // of returns the claim of the live holder of all traffic of an app's port, or nil.
@@ -206,16 +255,20 @@ func (r *registry) of(port uint16) *claim {
 // looks reports whether connections to an app's port are to be looked into: a live
 // session has a rule of requests.
 func (r *registry) looks(port uint16) bool {
-	return slices.ContainsFunc(r.claims(port), func(c *claim) bool { return !c.match.All() && c.alive() })
+	ofRequests := func(c *claim) bool { return !c.match.All() && c.alive() }
+	return slices.ContainsFunc(r.claims(port), ofRequests) || slices.ContainsFunc(r.copies(port), ofRequests)
 }
 
 // holders tells who has rules for an app's port, reached or not.
 func (r *registry) holders(port uint16) (all []api.Holder) {
-	for _, c := range r.claims(port) {
+	for _, c := range slices.Concat(r.claims(port), r.copies(port)) {
 		if c.ended.Err() != nil || c.tunnel.Err() != nil {
 			continue
 		}
-		h := api.Holder{ID: c.registration.ID, Owner: c.registration.Owner, Match: c.rule.Match, Taken: c.taken.Load()}
+		h := api.Holder{
+			ID: c.registration.ID, Owner: c.registration.Owner, Match: c.rule.Match, Taken: c.taken.Load(),
+			Mirror: c.rule.Action == api.Mirror, Dropped: c.dropped.Load(),
+		}
 		if since, lost := c.tunnel.Lost(); lost {
 			h.LostSeconds = max(time.Since(since), time.Millisecond).Seconds()
 		}

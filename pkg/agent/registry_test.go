@@ -139,8 +139,8 @@ func TestRegistrationTakesOver(t *testing.T) {
 	refusedFor(t, err, tunnel.Conflict, "i's user@host") // the ID alone takes nothing over
 }
 
-// TestRegistrationOfLostSession ends whole when somebody takes one of its
-// ports.
+// TestRegistrationOfLostSession yields to who says so, or comes from the same
+// laptop, and then ends whole, not only at the port in question.
 func TestRegistrationOfLostSession(t *testing.T) {
 	a, first, second := startTwoApps(t, Config{PingInterval: 20 * time.Millisecond, PingTimeout: 100 * time.Millisecond})
 	lost, freeze := a.connectFrozen(t, "lost")
@@ -154,15 +154,35 @@ func TestRegistrationOfLostSession(t *testing.T) {
 		return len(h) == 1 && h[0].ID == "i" && h[0].LostSeconds > 0
 	})
 	bob := a.connect(t, "bob")
-	waitFor(t, "bob gets the port", func() bool {
-		_, err := register(t, bob, take("j", first))
-		return err == nil
-	})
+	_, err := register(t, bob, take("j", first))
+	refusedFor(t, err, tunnel.Conflict, "that session has not been reached for ")
+	over := take("j", first)
+	over.TakeOver = true
+	mustRegister(t, bob, over)
 	if got := a.holders(); got != "j -" {
 		t.Errorf("the holders are %s", got)
 	}
+	again := take("k", first)
+	again.TakeOver = true
+	_, err = register(t, a.connect(t, "carol"), again)
+	refusedFor(t, err, tunnel.Conflict, "j's user@host") // who is reached keeps it
 	if held := a.reg.claims(second); len(held) > 0 {
 		t.Errorf("port %d is still held by %s, which would come back in part", second, held[0].registration.ID)
+	}
+}
+
+// TestRegistrationAfterACrash: the same user's of the same laptop needs no word.
+func TestRegistrationAfterACrash(t *testing.T) {
+	a, first, _ := startTwoApps(t, Config{PingInterval: 20 * time.Millisecond, PingTimeout: 100 * time.Millisecond})
+	lost, freeze := a.connectFrozen(t, "lost")
+	mustRegister(t, lost, take("i", first))
+	freeze()
+	waitFor(t, "the holder is told as lost", func() bool { return a.reg.holders(first)[0].LostSeconds > 0 })
+	again := take("j", first)
+	again.Owner = take("i").Owner
+	mustRegister(t, a.connect(t, "again"), again)
+	if got := a.holders(); got != "j -" {
+		t.Errorf("the holders are %s", got)
 	}
 }
 
@@ -176,8 +196,8 @@ func TestRegistrationNotUnderstood(t *testing.T) {
 		Colour string `json:"colour,omitempty"`
 	}
 	for text, r := range map[string]rule{
-		`unknown field "colour"`:  {first, "take", "blue"},
-		`unknown action "mirror"`: {first, "mirror", ""},
+		`unknown field "colour"`: {first, "take", "blue"},
+		`unknown action "steal"`: {first, "steal", ""},
 	} {
 		_, err := openService(t, tun, api.ServiceRegister, map[string]any{"id": "i", "rules": []rule{r}})
 		refusedFor(t, err, tunnel.Unknown, text)

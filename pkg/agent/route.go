@@ -14,16 +14,16 @@ import (
 
 // route lets the rules decide on each request of a connection.
 func (c *capture) route(ctx context.Context, client *net.TCPConn, done func()) {
-	defer done()
 	log := c.agent.cfg.Log
 	release := sync.OnceFunc(func() { c.routed.Add(-1) })
-	defer release()
 	if c.routed.Add(1) > int64(c.agent.cfg.MaxRouted) {
 		release()
 		c.opaque.count(router.TooMany)
-		c.forwardWhole(ctx, client)
+		c.forwardWhole(ctx, client, done)
 		return
 	}
+	defer done()
+	defer release()
 	if flow := c.offerProbe(ctx, client); flow != nil {
 		_, _ = splice.Splice(ctx, flow, client)
 		return
@@ -41,7 +41,11 @@ func (c *capture) route(ctx context.Context, client *net.TCPConn, done func()) {
 			release()
 			c.opaque.count(why)
 		},
-		Log: log,
+		Mirrors:  func(r router.Subject) []router.Mirror { return c.mirrors(r, client) },
+		Mirrored: c.agent.mirrored,
+		Watch:    func() func(router.Exchange) { return c.watch(client, nil) },
+		Held:     c.agent.held,
+		Log:      log,
 	})
 	if err != nil {
 		log.Debug("connection ended", "err", err)
@@ -58,6 +62,56 @@ func (c *capture) pick(r router.Subject, client *net.TCPConn) router.Taker {
 	return nil
 }
 
+// mirrors returns the live sessions that get a copy of a request.
+func (c *capture) mirrors(r router.Subject, client *net.TCPConn) (all []router.Mirror) {
+	for _, claim := range c.agent.reg.copies(c.App) {
+		if !claim.alive() || !r.Matches(claim.match) {
+			continue
+		}
+		if to, ok := claim.mirror(taker{c, claim, client}); ok {
+			all = append(all, to)
+		}
+	}
+	return all
+}
+
+// readAlong returns the connection of a client that goes to one place as a whole, for
+// one who copies it, where somebody gets a copy of it or sees it pass. end is nil if
+// nobody does, or too many are read along already.
+func (c *capture) readAlong(ctx context.Context, client *net.TCPConn, to *claim) (conn splice.Conn, end func()) {
+	seen := c.watch(client, to)
+	var copies []*claim
+	for _, claim := range c.agent.reg.copies(c.App) {
+		if claim.alive() && claim.match.All() {
+			copies = append(copies, claim)
+		}
+	}
+	if seen == nil && len(copies) == 0 {
+		return nil, nil
+	}
+	if c.along.Add(1) > maxReadAlong {
+		c.along.Add(-1)
+		for _, claim := range copies {
+			claim.dropped.Add(1)
+		}
+		return nil, nil
+	}
+	conn = client
+	if seen != nil {
+		conn = router.NewTap(0, func(e router.Exchange, _, _ *router.Message) { seen(e) }).Client(conn)
+	}
+	var copiers []*router.Copier
+	for _, claim := range copies {
+		if to, ok := claim.mirror(taker{c, claim, client}); ok {
+			copiers = append(copiers, router.NewCopier(ctx, to, c.agent.mirrored, nil))
+		}
+	}
+	if len(copiers) > 0 {
+		conn = router.Copied(conn, copiers)
+	}
+	return conn, func() { c.along.Add(-1) }
+}
+
 // offerProbe offers a connection that may be a probe to each session, which alone
 // knows; nil if it is none.
 func (c *capture) offerProbe(ctx context.Context, client *net.TCPConn) splice.Conn {
@@ -65,7 +119,7 @@ func (c *capture) offerProbe(ctx context.Context, client *net.TCPConn) splice.Co
 	if !slices.ContainsFunc(api.ProbeMarks(), func(mark uint16) bool { return api.ProbeRequest{MSS: mark}.Announced(mss) }) {
 		return nil
 	}
-	for _, claim := range c.agent.reg.claims(c.App) {
+	for _, claim := range slices.Concat(c.agent.reg.claims(c.App), c.agent.reg.copies(c.App)) {
 		if !claim.alive() {
 			continue
 		}
@@ -91,6 +145,9 @@ func (t taker) Open(ctx context.Context) (splice.Conn, error) {
 	}
 	return flow, nil
 }
+
+// Refuses implements router.Taker.
+func (t taker) Refuses() bool { return t.claim.refuses() }
 
 // Ended implements router.Taker.
 func (t taker) Ended() <-chan struct{} { return t.claim.ended.Done() }

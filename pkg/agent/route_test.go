@@ -3,6 +3,7 @@ package agent
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/agent/router"
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/router/h2"
 	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
 )
 
@@ -81,6 +83,58 @@ func httpApp(t testing.TB) uint16 {
 	go func() { _ = server.Serve(l) }()
 	t.Cleanup(func() { _ = server.Close() })
 	return portOf(l.Addr())
+}
+
+// TestDrainOfAHandlersClient: a client that a handler answers is told of the end of the
+// pod, though the app never heard of it, and loses no request.
+func TestDrainOfAHandlersClient(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.2:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	app := &http.Server{ReadHeaderTimeout: time.Minute}
+	go func() { _ = app.Serve(l) }()
+	port := portOf(l.Addr())
+	a := startAgent(t, Config{Captures: []api.Capture{{App: port}}, DrainLimit: time.Minute, DrainPoll: 10 * time.Millisecond})
+	alice := a.connect(t, "alice")
+	answers(alice, "alice")
+	mustRegister(t, alice, requestsOf("i", "alice", port))
+	conn, err := net.Dial("tcp", a.capturePort())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	in := bufio.NewReader(conn)
+	if who := askAs(t, conn, in, "alice"); who != "alice" {
+		t.Fatalf("answered by %s", who)
+	}
+	a.end()
+	if err := app.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(time.Minute); ; {
+		if _, err := fmt.Fprint(conn, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nX-User: alice\r\n\r\nhi"); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatalf("a request is not answered: %v", err)
+		}
+		if b, err := io.ReadAll(resp.Body); err != nil || string(b) != "alice" {
+			t.Fatalf("answered by %q, %v", b, err)
+		}
+		if resp.Close {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the client is not told")
+		}
+	}
+	if _, err := in.ReadByte(); !errors.Is(err, io.EOF) {
+		t.Errorf("then comes %v", err)
+	}
+	_ = conn.Close()
+	a.waitEnd(t)
 }
 
 // TestRequestsOfSeveralSessions: requests of one kept-alive connection are divided
@@ -165,5 +219,62 @@ func TestTooManyToLookInto(t *testing.T) {
 	conn = dial()
 	if by := askAs(t, conn, bufio.NewReader(conn), "alice"); by != "alice" {
 		t.Errorf("answered by %s", by)
+	}
+}
+
+// TestRefuse: while a handler does not answer, requests are refused where that was
+// asked for, and only until its session is gone.
+func TestRefuse(t *testing.T) {
+	for _, user := range []string{"", "alice"} {
+		t.Run("requests of "+user, func(t *testing.T) {
+			port := httpApp(t)
+			a := startAgent(t, Config{Captures: []api.Capture{{App: port}}})
+			tun := a.connect(t, "s")
+			r := take("i", port)
+			if user != "" {
+				r = requestsOf("i", user, port)
+			}
+			r.Rules[0].Down = api.Refuse
+			mustRegister(t, tun, r)
+			go func() {
+				for {
+					req, err := tun.AcceptFlow(context.Background())
+					if err != nil {
+						return
+					}
+					_ = req.Refuse(tunnel.Refused, "the handler does not answer")
+				}
+			}()
+			address := fmt.Sprintf("127.0.0.1:%d", a.CapturePorts()[0])
+			get := func(user string) string {
+				client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+				req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, "http://"+address, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				req.Header.Set("X-User", user)
+				resp, err := client.Do(req)
+				if err != nil {
+					return "reset"
+				}
+				defer func() { _ = resp.Body.Close() }()
+				b, _ := io.ReadAll(resp.Body)
+				return fmt.Sprintf("%d %s", resp.StatusCode, strings.TrimSpace(string(b)))
+			}
+			want := "503 " + h2.NobodyAnswers
+			if user == "" {
+				want = "reset"
+			}
+			if got := get("alice"); got != want {
+				t.Errorf("answered %q, want %q", got, want)
+			}
+			if user != "" {
+				if got := get("bob"); got != "200 app" {
+					t.Errorf("a request that is not meant is answered %q", got)
+				}
+			}
+			_ = tun.Close()
+			waitFor(t, "the app again", func() bool { return get("alice") == "200 app" })
+		})
 	}
 }

@@ -34,7 +34,7 @@ func (f *factory) completeWorkloads(cmd *cobra.Command, args []string, _ string)
 	}
 	names := make([]string, len(all))
 	for i, w := range all {
-		names[i] = w.Name
+		names[i] = nameOf(w.String())
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
@@ -57,8 +57,7 @@ func (f *factory) completeIntercepts(cmd *cobra.Command, args []string, _ string
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
-// nameOf returns NAME of KIND/NAME.
+// nameOf returns a workload's KIND/NAME as users write it: a name alone means a Deployment.
 func nameOf(ref string) string {
-	_, name, _ := strings.Cut(ref, "/")
-	return name
+	return strings.TrimPrefix(ref, workload.Deployments{}.Resource().Singular+"/")
 }

@@ -94,6 +94,14 @@ func (p *place) sessionConfig() (session.Config, error) {
 	if err != nil {
 		return session.Config{}, err
 	}
+	return session.Config{
+		Identity: p.Identity, REST: p.rest, Dir: dir,
+		Owner: p.owner(),
+	}, nil
+}
+
+// owner is who this is to agents and colleagues.
+func (p *place) owner() agent.Owner {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown"
@@ -105,10 +113,7 @@ func (p *place) sessionConfig() (session.Config, error) {
 	if u, err := user.Current(); err == nil && u.Username != "root" && u.Username != name {
 		name += " (" + filepath.Base(strings.ReplaceAll(u.Username, `\`, "/")) + ")"
 	}
-	return session.Config{
-		Identity: p.Identity, REST: p.rest, Dir: dir,
-		Owner: agent.Owner{User: name, Host: host, Since: time.Now().UTC().Truncate(time.Second)},
-	}, nil
+	return agent.Owner{User: name, Host: host, Since: time.Now().UTC().Truncate(time.Second)}
 }
 
 // configArgs repeats kubectl's flags for the background session.
@@ -153,5 +158,5 @@ func (f *factory) cluster() (*cluster.Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	return cluster.New(cluster.Config{REST: p.rest, Namespace: p.Namespace})
+	return cluster.New(cluster.Config{REST: p.rest, Namespace: p.Namespace, Owner: p.owner()})
 }

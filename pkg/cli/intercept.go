@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -30,7 +31,14 @@ type interceptOptions struct {
 	timeout      time.Duration
 	allowRestart bool
 	quiet        bool
+	logRequests  bool
+	mirror       bool
+	handlerDown  string
+	takeOver     bool
+	record       string
+	secrets      bool
 	match        matchOptions
+	env          interceptEnv
 	output       output
 
 	command     []string
@@ -43,23 +51,28 @@ func newInterceptCommand(f *factory) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "intercept WORKLOAD [--port [LOCAL][:PORT]] [--to HOST:PORT] [-- COMMAND [ARG...]]",
 		GroupID: groupCore,
-		Short:   "Answer a Deployment's traffic with a local process",
-		Long: `Answer a Deployment's traffic with a process on this laptop. Every replica's
-traffic of one port goes there; probes stay with the app.
+		Short:   "Answer a workload's traffic with a local process",
+		Long: `Answer the traffic of a Deployment, StatefulSet or DaemonSet with a process on this
+laptop. Every replica's traffic of one port goes there; probes stay with the app.
 
-A small agent container joins the Deployment's pods, in one rolling update, and
+A small agent container joins the workload's pods, in one rolling update, and
 is gone after leave. If this laptop vanishes, the app answers again within five
-seconds, and so it does while the handler does not listen. Behind the agent the
+seconds, and so it does while the handler does not listen, unless you say
+otherwise. Behind the agent the
 app sees its own pod's address as the client's.
 
 With --personal or --http-*, only the requests that match go to the handler, of
-HTTP/1 for now; several people can each have their own, and one more intercept
-can have the rest. The app gets all others as they were sent.
+HTTP/1, HTTP/2 and gRPC without TLS; several people can each have their own, and
+one more intercept can have the rest. The app gets all others as they were sent.
 
 With a COMMAND, it is run as the handler with the environment of the workload's
-container; the intercept ends with it, and its exit code is this command's.`,
+container, but for what is wrong on a laptop (kubectl tele env --help lists it);
+the intercept ends with it, and its exit code is this command's.`,
 		Example: `  # Traffic of Deployment back goes to localhost:8080
   kubectl tele intercept back --port 8080
+
+  # Of a StatefulSet
+  kubectl tele intercept sts/db --port 5432
 
   # Of several ports, take the Service's port "http"
   kubectl tele intercept back --port 8080:http
@@ -68,11 +81,20 @@ container; the intercept ends with it, and its exit code is this command's.`,
   kubectl tele intercept back --port 8080 --personal
   kubectl tele intercept back --port 8080 --http-header x-branch=blue --http-path-prefix /cart
 
+  # Watch production's requests in a debugger, which delays nobody
+  kubectl tele intercept back --port 8080 --mirror
+
+  # Keep what the handler is asked, to send it again from a debugger
+  kubectl tele intercept back --port 8080 --personal --record back.har
+
   # A handler that is not on this machine
   kubectl tele intercept back --to 192.0.2.7:9000
 
   # Run the handler too, with the container's environment
-  kubectl tele intercept back --port 8080 -- go run ./cmd/back`,
+  kubectl tele intercept back --port 8080 -- go run ./cmd/back
+
+  # Or leave that to an editor or to docker
+  kubectl tele intercept back --port 8080 --env-file back.env`,
 		RunE:              runE(o),
 		ValidArgsFunction: f.completeWorkloads,
 	}
@@ -82,7 +104,15 @@ container; the intercept ends with it, and its exit code is this command's.`,
 	cmd.Flags().BoolVar(&o.allowRestart, "allow-restart", false, "accept a rolling update that costs a moment of downtime or data of the pods")
 	cmd.Flags().DurationVar(&o.timeout, "timeout", 3*time.Minute, "how long the rolling update may take")
 	cmd.Flags().BoolVarP(&o.quiet, "quiet", "q", false, "print warnings and errors only")
+	cmd.Flags().BoolVar(&o.logRequests, "log-requests", false, "log a line for each request that the handler answers; kubectl tele logs prints them")
+	cmd.Flags().BoolVar(&o.mirror, "mirror", false, "send the handler copies, and drop what it answers: the app answers, and waits for nothing")
+	cmd.Flags().StringVar(&o.handlerDown, "on-handler-down", "app", "who answers while the handler does not listen: `app`, or nobody: refuse")
+	_ = cmd.RegisterFlagCompletionFunc("on-handler-down", cobra.FixedCompletions([]string{"app", "refuse"}, cobra.ShellCompDirectiveNoFileComp))
+	cmd.Flags().BoolVar(&o.takeOver, "take-over", false, "end a colleague's intercept that stands in the way and whose laptop is not reached; it does not come back while yours is there")
+	cmd.Flags().StringVar(&o.record, "record", "", "keep the handler's requests and answers in this new `FILE`, an HTTP archive (.har); kubectl tele replay sends them again")
+	cmd.Flags().BoolVar(&o.secrets, "record-secrets", false, "with --record, keep headers with credentials, too")
 	o.match.addFlags(cmd.Flags())
+	o.env.addFlags(cmd)
 	addImageFlag(cmd, &o.image)
 	o.output.addFlag(cmd)
 	return cmd
@@ -116,13 +146,23 @@ func (o *interceptOptions) complete(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
+	if o.record != "" {
+		if o.record, err = filepath.Abs(o.record); err != nil {
+			return err
+		}
+	}
+	if err := o.env.complete(); err != nil {
+		return err
+	}
 	handler := o.to
 	if handler == "" && local != "" {
 		handler = net.JoinHostPort("localhost", local)
 	}
 	o.spec = api.InterceptSpec{
 		Workload: args[0], Port: port, Service: o.service, Handler: handler, Match: match,
-		Lazy: len(o.command) > 0, Hold: len(o.command) > 0, WithEnv: len(o.command) > 0,
+		Mirror: o.mirror, Refuse: o.handlerDown == "refuse", TakeOver: o.takeOver,
+		LogRequests: o.logRequests, Record: o.record, RecordSecrets: o.secrets,
+		Lazy: len(o.command) > 0, Hold: len(o.command) > 0, WithEnv: len(o.command) > 0 || len(o.env.files) > 0,
 		AgentImage: agentImage(o.image), AllowRestart: o.allowRestart, Timeout: o.timeout,
 	}
 	return nil
@@ -156,6 +196,21 @@ func (o *interceptOptions) validate() error {
 	if o.timeout <= 0 {
 		return usageError(fmt.Errorf("--timeout must be more than 0, not %s", o.timeout))
 	}
+	if o.handlerDown != "app" && o.handlerDown != "refuse" {
+		return usageError(fmt.Errorf("--on-handler-down %s is not known", o.handlerDown), "app or refuse")
+	}
+	if o.mirror && (o.handlerDown == "refuse" || o.logRequests) {
+		return usageError(errors.New("--mirror excludes --log-requests and --on-handler-down refuse: the app answers"), "kubectl tele watch WORKLOAD shows the requests")
+	}
+	if o.secrets && o.record == "" {
+		return usageError(errors.New("--record-secrets is about --record"), "--record FILE.har --record-secrets")
+	}
+	if _, err := os.Lstat(o.record); o.record != "" && err == nil {
+		return hint.With(fmt.Errorf("record requests: %s exists", o.record), "choose another name, or remove it")
+	}
+	if err := validateEnv(o.env.syntax, o.env.selection); err != nil {
+		return err
+	}
 	if len(o.command) > 0 {
 		if _, err := exec.LookPath(o.command[0]); err != nil {
 			return handlerResult(o.command[0], err)
@@ -176,10 +231,13 @@ func (o *interceptOptions) run(ctx context.Context) error {
 	}
 	last, err := client.Intercept(ctx, o.spec, progress.event)
 	tellInterrupted(ctx, progress)
-	progress.close()
 	if err != nil {
 		return err
 	}
+	if _, err := o.env.take(last.Env, progress); err != nil {
+		return errors.Join(err, client.Leave(context.WithoutCancel(ctx), api.LeaveSpec{Workload: last.Intercept.ID}, progress.event))
+	}
+	progress.close()
 	return o.print(last.Intercept)
 }
 
@@ -197,13 +255,16 @@ func (o *interceptOptions) print(st *api.InterceptStatus) error {
 	}
 	return o.output.print(o.f.Out, st, func(w io.Writer) {
 		if !o.quiet {
-			what := "traffic goes"
+			doing, what := "Intercepting", "traffic goes"
 			if st.Match != "" {
 				what = "requests with " + st.Match + " go"
 			}
-			_, _ = fmt.Fprintf(w, "Intercepting %s port %d on %d pods: %s to %s\n", st.Workload, st.Port, len(st.Agents), what, st.Handler)
-			if value, ok := strings.CutPrefix(st.Match, personalHeader+"="); ok && len(st.Services) > 0 {
-				_, _ = fmt.Fprintf(w, "  try it: curl -H '%s: %s' http://%s.%s\n", personalHeader, value, st.Services[0], st.Namespace)
+			if st.Mirror {
+				doing, what = "Mirroring", "copies of "+strings.TrimSuffix(strings.TrimSuffix(what, " goes"), " go")+" go"
+			}
+			_, _ = fmt.Fprintf(w, "%s %s port %d on %d pods: %s to %s\n", doing, st.Workload, st.Port, len(st.Agents), what, st.Handler)
+			if o.match.personal && len(st.Services) > 0 {
+				_, _ = fmt.Fprintf(w, "  try it: %s\n", curl(o.spec.Match, st.Services[0]+"."+st.Namespace))
 			}
 			_, _ = fmt.Fprintf(w, "  give it back: kubectl tele leave %s\n", nameOf(st.Workload))
 		}
@@ -241,6 +302,10 @@ func (o *interceptOptions) runCommand(ctx context.Context, client *control.Clien
 		tellInterrupted(ctx, progress)
 		return errors.Join(context.Cause(ctx), err)
 	}
+	env, err := o.env.take(active.Env, progress)
+	if err != nil {
+		return errors.Join(err, client.Leave(context.WithoutCancel(ctx), api.LeaveSpec{Workload: active.Intercept.ID}, progress.event))
+	}
 	progress.pause()
 	if err := o.print(active.Intercept); err != nil {
 		return err
@@ -266,7 +331,7 @@ func (o *interceptOptions) runCommand(ctx context.Context, client *control.Clien
 		}
 	})
 	cmd := exec.CommandContext(runCtx, o.command[0], o.command[1:]...)
-	cmd.Env = append(append(os.Environ(), active.Env...), "TELE_INTERCEPT_ID="+active.Intercept.ID, "TELE_WORKLOAD="+nameOf(active.Intercept.Workload))
+	cmd.Env = append(append(os.Environ(), env...), "TELE_INTERCEPT_ID="+active.Intercept.ID, "TELE_WORKLOAD="+nameOf(active.Intercept.Workload))
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = o.f.In, o.f.Out, o.f.ErrOut
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = handlerGrace

@@ -31,8 +31,8 @@ func newListCommand(f *factory) *cobra.Command {
 		Use:     "list",
 		GroupID: groupCore,
 		Short:   "List workloads, and who intercepts them",
-		Long: `List the Deployments of the namespace and who intercepts them: everybody's
-intercepts, as their agents tell. An owner whose laptop is gone is shown as such;
+		Long: `List the Deployments, StatefulSets and DaemonSets of the namespace and who
+intercepts them: everybody's intercepts, as their agents tell. An owner whose laptop is gone is shown as such;
 clean puts back what it left.`,
 		Example: `  # Workloads of the current namespace
   kubectl tele list
@@ -67,7 +67,7 @@ func (o *listOptions) run(ctx context.Context) error {
 			return
 		}
 		if len(workloads) == 0 {
-			_, _ = fmt.Fprintf(o.f.ErrOut, "No Deployments found in namespace %s.\n", c.Namespace())
+			_, _ = fmt.Fprintf(o.f.ErrOut, "No workloads found in namespace %s.\n", c.Namespace())
 			return
 		}
 		o.table(w, workloads)
@@ -82,7 +82,8 @@ func (o *listOptions) table(w io.Writer, workloads []api.Workload) {
 	}
 	table(w, header, func(row func(string, ...any)) {
 		for _, l := range workloads {
-			line := fmt.Sprintf("%s\t%d/%d\t%s\t%s\t%s", l.Name, l.Ready, l.Replicas, l.State, "<none>", "<none>")
+			name := nameOf(l.Kind + "/" + l.Name)
+			line := fmt.Sprintf("%s\t%d/%d\t%s\t%s\t%s", name, l.Ready, l.Replicas, l.State, "<none>", "<none>")
 			if len(l.Owners) > 0 {
 				var by, since []string
 				for _, owner := range l.Owners {
@@ -90,18 +91,25 @@ func (o *listOptions) table(w io.Writer, workloads []api.Workload) {
 					if owner.Match != "" {
 						who += " [" + owner.Match + "]"
 					}
+					if owner.Mirror {
+						who += " (copies)"
+					}
 					if !owner.Live {
 						who += " (gone)"
 					}
 					by = append(by, who)
 					since = append(since, duration.HumanDuration(time.Since(owner.Since)))
 				}
-				line = fmt.Sprintf("%s\t%d/%d\t%s\t%s\t%s", l.Name, l.Ready, l.Replicas, l.State, strings.Join(by, ","), strings.Join(since, ","))
+				line = fmt.Sprintf("%s\t%d/%d\t%s\t%s\t%s", name, l.Ready, l.Replicas, l.State, strings.Join(by, ","), strings.Join(since, ","))
 			}
 			if wide {
 				var taken []string
 				for _, owner := range l.Owners {
-					taken = append(taken, fmt.Sprint(owner.Taken))
+					text := fmt.Sprint(owner.Taken)
+					if owner.Dropped > 0 {
+						text += fmt.Sprintf(" (%d dropped)", owner.Dropped)
+					}
+					taken = append(taken, text)
 				}
 				line += fmt.Sprintf("\t%s\t%s\t%s", orNone(strings.Join(taken, ",")), orNone(strings.Join(l.Capture, ",")), orNone(l.AgentImage))
 			}

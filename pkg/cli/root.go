@@ -119,8 +119,8 @@ the ClusterRole "edit" in one namespace is needed.`,
 	root.SetCompletionCommandGroupID(groupOther)
 	root.AddCommand(
 		newConnectCommand(f), newInterceptCommand(f), newLeaveCommand(f),
-		newListCommand(f), newStatusCommand(f), newQuitCommand(f),
-		newCleanCommand(f), newLogsCommand(f), newVersionCommand(f),
+		newListCommand(f), newWatchCommand(f), newStatusCommand(f), newQuitCommand(f),
+		newCleanCommand(f), newEnvCommand(f), newReplayCommand(f), newLogsCommand(f), newVersionCommand(f),
 		newSessionCommand(f), newHelperCommand(f),
 	)
 	return root

@@ -94,9 +94,13 @@ func printStatus(w io.Writer, st api.Status, wide bool) {
 		_, _ = fmt.Fprintln(w, "  network   not connected (kubectl tele connect)")
 	}
 	for _, i := range st.Intercepts {
-		_, _ = fmt.Fprintf(w, "  intercept %s port %d -> %s: %s\n", i.Workload, i.Port, i.Handler, i.State)
+		what := ""
+		if i.Match != "" {
+			what = ", requests with " + i.Match
+		}
+		_, _ = fmt.Fprintf(w, "  intercept %s port %d%s -> %s: %s\n", i.Workload, i.Port, what, i.Handler, i.State)
 		if i.HandlerError != "" {
-			_, _ = fmt.Fprintf(w, "    handler not reached, the app answers: %s\n", i.HandlerError)
+			_, _ = fmt.Fprintf(w, "    handler not reached, %s: %s\n", inPlace(i), i.HandlerError)
 		}
 		if i.Notice != "" {
 			_, _ = fmt.Fprintf(w, "    notice  %s\n", i.Notice)
@@ -116,4 +120,15 @@ func printAgent(w io.Writer, a api.AgentStatus, wide bool) {
 		}
 	}
 	_, _ = fmt.Fprintf(w, "    agent   %s on %s (%s), %s\n", a.Pod, a.Node, a.Inject, state)
+}
+
+// inPlace says who answers in place of a handler that does not.
+func inPlace(i api.InterceptStatus) string {
+	if i.Mirror {
+		return "copies are dropped"
+	}
+	if i.Refuse {
+		return "requests are refused"
+	}
+	return "the app answers"
 }

@@ -40,6 +40,7 @@ type Agents struct {
 	strangers     map[types.UID]*corev1.Pod // pods whose agents have none of the keys
 	gone          map[types.UID]bool        // pods that have ended, or are being deleted
 	registrations map[string]*Registration
+	observers     map[*observer]bool
 	changed       chan struct{} // closed at the next change of anything above
 }
 
@@ -102,7 +103,7 @@ func (c *Cluster) follow(w *workload.Workload) (*Agents, error) {
 		cluster: c, ref: w.Ref, log: c.Log().With("workload", w.String()),
 		ctx: ctx, cancel: cancel, synced: make(chan struct{}),
 		keys: map[string]bool{}, pods: map[types.UID]*podLink{}, strangers: map[types.UID]*corev1.Pod{}, gone: map[types.UID]bool{}, registrations: map[string]*Registration{},
-		changed: make(chan struct{}),
+		observers: map[*observer]bool{}, changed: make(chan struct{}),
 	}
 	a.wg.Go(func() {
 		named := metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, w.Name).String()}
@@ -214,8 +215,8 @@ func (a *Agents) forget(pod *corev1.Pod) {
 	}
 }
 
-// serve keeps the registrations in force at one agent while its tunnel lives, and
-// hands what the agent captures to them.
+// serve keeps registrations and watches in force at one agent while its tunnel lives,
+// and hands what the agent captures to them.
 func (a *Agents) serve(ctx context.Context, p *podLink, t *tunnel.Tunnel) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
@@ -223,7 +224,7 @@ func (a *Agents) serve(ctx context.Context, p *podLink, t *tunnel.Tunnel) {
 	defer func() { _ = t.Close() }()
 	defer cancel()
 	wg.Go(func() { a.dispatch(ctx, t) })
-	kept := map[*Registration]bool{}
+	kept, watched := map[*Registration]bool{}, map[*observer]bool{}
 	for {
 		a.mu.Lock()
 		changed := a.changed
@@ -231,6 +232,16 @@ func (a *Agents) serve(ctx context.Context, p *podLink, t *tunnel.Tunnel) {
 			if !kept[r] {
 				kept[r] = true
 				wg.Go(func() { r.keep(ctx, p, t) })
+			}
+		}
+		for w := range a.observers {
+			if !watched[w] {
+				watched[w] = true
+				w.serving.Add(1)
+				wg.Go(func() {
+					defer w.serving.Done()
+					w.keep(ctx, p, t)
+				})
 			}
 		}
 		a.mu.Unlock()

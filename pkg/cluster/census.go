@@ -112,15 +112,17 @@ func (c Census) Missed(id string) (missed time.Duration, ok bool) {
 	return missed, ok
 }
 
-// Rule returns which requests the registration of this ID is about, and how many
-// connections or requests it has taken at all agents.
-func (c Census) Rule(id string) (match []api.Condition, taken int64) {
+// Rule returns what the registration of this ID has at the agents: counts are those of
+// all together.
+func (c Census) Rule(id string) (rule api.Holder) {
 	for _, h := range c.holders() {
 		if h.ID == id {
-			match, taken = h.Match, taken+h.Taken
+			h.Taken += rule.Taken
+			h.Dropped += rule.Dropped
+			rule = h
 		}
 	}
-	return match, taken
+	return rule
 }
 
 // Opaque counts the connections that agents could not look into, by reason; nil if

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"sync/atomic"
 
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/router"
 	"github.com/kubectl-tele/kubectl-tele/pkg/splice"
 	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
 )
@@ -16,6 +17,7 @@ type Server struct {
 	log     *slog.Logger
 	conns   connSet
 	failed  atomic.Pointer[error] // of the last dial; nil if it succeeded
+	newTap  func() *router.Tap    // nil: nobody reads along
 }
 
 // NewServer returns a Server for a handler. It does not connect to the handler
@@ -23,6 +25,9 @@ type Server struct {
 func NewServer(h Handler, log *slog.Logger) *Server {
 	return &Server{handler: h, log: log}
 }
+
+// Tap shows each connection to a tap of its own. It is called before Serve.
+func (s *Server) Tap(newTap func() *router.Tap) { s.newTap = newTap }
 
 // Serve answers one captured connection and returns when it has ended; the end
 // of ctx resets it. If the handler cannot be reached the request is refused, and
@@ -33,7 +38,7 @@ func (s *Server) Serve(ctx context.Context, req *tunnel.Request) {
 	conn, err := s.handler.Dial(req.Context())
 	if err != nil {
 		s.failed.Store(&err)
-		s.log.Warn("handler not reached, the app answers", "handler", s.handler, "err", err)
+		s.log.Warn("handler not reached", "handler", s.handler, "err", err)
 		_ = req.Refuse(tunnel.Refused, "the handler does not answer")
 		return
 	}
@@ -44,6 +49,9 @@ func (s *Server) Serve(ctx context.Context, req *tunnel.Request) {
 		return
 	}
 	client, handler := s.conns.join(pair, flow, conn)
+	if s.newTap != nil {
+		client = s.newTap().Client(client)
+	}
 	if _, err := splice.Splice(ctx, client, handler); err != nil {
 		s.log.Debug("connection ended", "err", err)
 	}

@@ -97,13 +97,20 @@ func takesName(changed *workload.Workload, capture Capture) bool {
 // sidecarRights are the rights to change a workload of this kind and to remove
 // what the change leaves.
 func sidecarRights(r workload.Resource) []access.Right {
-	return []access.Right{
+	rights := []access.Right{
 		{Verb: "get", Group: r.Group, Resource: r.Plural},
 		{Verb: "watch", Group: r.Group, Resource: r.Plural},
 		{Verb: "patch", Group: r.Group, Resource: r.Plural},
-		{Verb: "list", Group: r.Group, Resource: r.Revisions},
-		{Verb: "delete", Group: r.Group, Resource: r.Revisions},
 	}
+	if r.Stalls {
+		rights = append(rights, access.Right{Verb: "delete", Resource: "pods"})
+	}
+	if r.Revisions != "" {
+		rights = append(rights,
+			access.Right{Verb: "list", Group: r.Group, Resource: r.Revisions},
+			access.Right{Verb: "delete", Group: r.Group, Resource: r.Revisions})
+	}
+	return rights
 }
 
 // sidecarWarnings says what else the rolling update touches.
@@ -114,6 +121,9 @@ func sidecarWarnings(r Request, capture Capture, facts Facts) []string {
 	}
 	if capture.Name != "" {
 		lines = append(lines, facts.uses(r.Target, capture.Name, names)...)
+	}
+	if kind := r.Target.Kind.Resource(); kind.Revisions == "" {
+		lines = append(lines, fmt.Sprintf("the %s's history keeps a revision with the agent: a rollout undo to it would bring one back, which passes everything on, and kubectl tele clean takes it out", kind.Title))
 	}
 	lines = append(lines, headless(r.services())...)
 	return append(lines, managers(r.Target)...)

@@ -113,6 +113,12 @@ func rolloutRefusals(w *workload.Workload) []Refusal {
 			Fact: fmt.Sprintf("%s is paused, so a change would not reach its pods", w),
 			Mend: fmt.Sprintf("kubectl rollout resume %s -n %s", w, w.Namespace()),
 		}}
+	case state.Held != "":
+		return []Refusal{{
+			Code: Paused,
+			Fact: fmt.Sprintf("a change would not reach all pods of %s: %s", w, state.Held),
+			Mend: "a rolling update replaces them all",
+		}}
 	case state.Replicas == 0:
 		return []Refusal{{
 			Code: NoReplicas,
@@ -124,6 +130,12 @@ func rolloutRefusals(w *workload.Workload) []Refusal {
 			Code: RolloutStuck,
 			Fact: fmt.Sprintf("the last rollout of %s is stuck: %s", w, state.Stuck),
 			Mend: fmt.Sprintf("mend it first: kubectl rollout status %s -n %s", w, w.Namespace()),
+		}}
+	case !state.Observed:
+		return []Refusal{{
+			Code: RolloutRunning,
+			Fact: fmt.Sprintf("the newest change of %s has not been seen by its controller", w),
+			Mend: fmt.Sprintf("wait for it: kubectl rollout status %s -n %s", w, w.Namespace()),
 		}}
 	case state.Rolling():
 		return []Refusal{{

@@ -13,12 +13,19 @@ import (
 	"github.com/kubectl-tele/kubectl-tele/pkg/handler"
 	"github.com/kubectl-tele/kubectl-tele/pkg/hint"
 	"github.com/kubectl-tele/kubectl-tele/pkg/inject"
+	"github.com/kubectl-tele/kubectl-tele/pkg/poll"
 	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
 	"github.com/kubectl-tele/kubectl-tele/pkg/workload"
 )
 
-// reachLimit bounds reaching all agents once their pods run.
-const reachLimit = 20 * time.Second
+const (
+	// reachLimit bounds reaching all agents once their pods run.
+	reachLimit = 20 * time.Second
+	// observeLimit is how long a workload's controller may take to see a change, and
+	// observeEvery how often it is looked for.
+	observeLimit = 5 * time.Second
+	observeEvery = 100 * time.Millisecond
+)
 
 // begin takes the traffic. It returns when new connections and those that clients
 // keep alive reach the agents, as far as that can be had; what cannot is said.
@@ -74,7 +81,7 @@ func (i *Intercept) choose(ctx context.Context) (*inject.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	w, err := c.Kinds().Get(ctx, c.Client(), c.Namespace(), i.target.Ref)
+	w, err := i.observed(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -99,6 +106,22 @@ func (i *Intercept) choose(ctx context.Context) (*inject.Plan, error) {
 		p.Warn(warning)
 	}
 	return plan, nil
+}
+
+// observed returns the workload as soon as its state is about its newest change, which
+// may be an undo's of a moment ago. When that takes long it is for the plan to refuse.
+func (i *Intercept) observed(ctx context.Context) (w *workload.Workload, err error) {
+	c := i.cluster
+	limited, cancel := context.WithTimeout(ctx, observeLimit)
+	defer cancel()
+	late := poll.Until(limited, observeEvery, func() (bool, error) {
+		w, err = c.Kinds().Get(ctx, c.Client(), c.Namespace(), i.target.Ref)
+		return err == nil && w.State.Observed, err
+	})
+	if late != nil && ctx.Err() != nil {
+		return nil, late
+	}
+	return w, err
 }
 
 // arrive brings the agents into the workload. replaced reports whether its pods
@@ -128,8 +151,8 @@ func (i *Intercept) register(w *workload.Workload) error {
 		return err
 	}
 	registration, err := i.agents.Register(agent.Registration{
-		ID: i.id, Owner: i.owner,
-		Rules: []agent.Rule{{Port: i.target.port.Number, Action: agent.Take, Match: i.match}},
+		ID: i.id, Owner: i.owner, TakeOver: i.spec.TakeOver,
+		Rules: []agent.Rule{i.rule()},
 	}, i.serve)
 	if err != nil {
 		return err
@@ -175,7 +198,11 @@ func (i *Intercept) reachAll(ctx context.Context, w *workload.Workload) error {
 	err = i.registration.Wait(ctx, running(pods))
 	var refused *tunnel.RefusedError
 	if errors.As(err, &refused) && refused.Reason == tunnel.Conflict {
-		return hint.With(fmt.Errorf("%s is intercepted already: %w", i.target, err), "`kubectl tele list` shows by whom")
+		hints := []string{"`kubectl tele list` shows by whom"}
+		if !i.spec.TakeOver {
+			hints = append(hints, "--take-over takes it from a session that is not reached")
+		}
+		return hint.With(fmt.Errorf("%s is intercepted already: %s", i.target, refused.Message), hints...)
 	}
 	return err
 }

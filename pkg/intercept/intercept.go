@@ -95,6 +95,13 @@ func newIntercept(s *Intercepts, t *target, spec api.InterceptSpec) (*Intercept,
 func (i *Intercept) run() {
 	defer close(i.gone)
 	defer i.set.remove(i)
+	stop, err := i.record()
+	if err != nil {
+		i.failure = err
+		i.enter(gone)
+		return
+	}
+	defer stop()
 	ctx, cancel := context.WithTimeoutCause(i.wanted, i.spec.Timeout, fmt.Errorf("the intercept was not active within %s", i.spec.Timeout))
 	i.failure = i.begin(ctx)
 	switch cause := context.Cause(ctx); {
@@ -108,7 +115,9 @@ func (i *Intercept) run() {
 	if i.failure == nil {
 		i.enter(active)
 		close(i.begun)
+		unlog := i.logRequests()
 		i.guard()
+		unlog()
 	} else if i.recorded {
 		i.progress.emit().Warn("putting back what was there")
 	}
@@ -162,7 +171,7 @@ func (i *Intercept) Status() api.InterceptStatus {
 	st := api.InterceptStatus{
 		ID: i.id, Workload: i.target.Ref.String(), Namespace: i.cluster.Namespace(),
 		Container: i.target.port.Container, Port: i.target.port.Number,
-		Services: i.target.serviceNames(), Handler: i.spec.Handler, Match: i.matchText,
+		Services: i.target.serviceNames(), Handler: i.spec.Handler, Match: i.matchText, Mirror: i.spec.Mirror, Refuse: i.spec.Refuse,
 		Agents: []api.AgentStatus{}, Owner: api.Owner(i.owner), Notice: notice,
 	}
 	if plan != nil {

@@ -104,7 +104,7 @@ func (s *Intercepts) put(i *Intercept) (other *Intercept, err error) {
 		return nil, errors.New("this session is ending")
 	}
 	for _, have := range s.all {
-		if have.target.Ref == i.target.Ref && have.target.port.Number == i.target.port.Number && have.matchText == i.matchText {
+		if have.target.Ref == i.target.Ref && have.target.port.Number == i.target.port.Number && have.matchText == i.matchText && have.spec.Mirror == i.spec.Mirror {
 			return have, nil
 		}
 	}

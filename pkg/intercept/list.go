@@ -59,9 +59,10 @@ func describe(ctx context.Context, c *cluster.Cluster, w *workload.Workload) api
 	out.Opaque = census.Opaque()
 	for _, o := range rec.Owners {
 		holds := census.Holds(o.ID)
-		match, taken := census.Rule(o.ID)
+		rule := census.Rule(o.ID)
 		out.Owners = append(out.Owners, api.WorkloadOwner{
-			User: o.User, Host: o.Host, ID: o.ID, Port: o.Port, Since: o.Since, Live: holds, Match: spell(match), Taken: taken,
+			User: o.User, Host: o.Host, ID: o.ID, Port: o.Port, Since: o.Since, Live: holds, Match: spell(rule.Match), Taken: rule.Taken,
+			Mirror: rule.Mirror, Dropped: rule.Dropped,
 		})
 		if holds {
 			out.State = api.Intercepted

@@ -26,19 +26,57 @@ func spell(match []agent.Condition) string {
 	return strings.Join(parts, " ")
 }
 
+// rule is what agents are asked for.
+func (i *Intercept) rule() agent.Rule {
+	r := agent.Rule{Port: i.target.port.Number, Action: agent.Take, Match: i.match}
+	if i.spec.Mirror {
+		r.Action = agent.Mirror
+	}
+	if i.spec.Refuse {
+		r.Down = agent.Refuse
+	}
+	return r
+}
+
+// need is what an agent has to be able to.
+type need struct {
+	feature agent.Feature
+	what    string
+}
+
+// needs is what the rule takes.
+func (i *Intercept) needs() (all []need) {
+	if len(i.match) > 0 {
+		all = append(all, need{agent.FeatureMatch, "tell requests apart"})
+	}
+	if i.spec.Mirror {
+		all = append(all, need{agent.FeatureMirror, "copy requests"})
+	}
+	if i.spec.Refuse {
+		all = append(all, need{agent.FeatureDown, "refuse requests while the handler is down"})
+	}
+	if i.spec.TakeOver {
+		all = append(all, need{agent.FeatureTakeOver, "take over from a session that is not reached"})
+	}
+	return all
+}
+
 // checkAgents makes sure that the agents can do what the intercept needs: they may
 // be of an older version that a colleague brought. What they have to tell of
 // connections that they cannot look into is said.
 func (i *Intercept) checkAgents(ctx context.Context) error {
-	if len(i.match) == 0 {
+	needs := i.needs()
+	if len(needs) == 0 {
 		return nil
 	}
 	whole := 0
 	for _, info := range i.agents.Ask(ctx).Infos {
-		if !info.Has(agent.FeatureMatch) {
-			return hint.With(
-				fmt.Errorf("the agent in pod %s is of version %s, which cannot tell requests apart", info.Pod, info.Version),
-				"`kubectl tele list -o wide` shows who brought it; it is replaced when all have left")
+		for _, need := range needs {
+			if !info.Has(need.feature) {
+				return hint.With(
+					fmt.Errorf("the agent in pod %s is of version %s, which cannot %s", info.Pod, info.Version, need.what),
+					"`kubectl tele list -o wide` shows who brought it; it is replaced when all have left")
+			}
 		}
 		for _, c := range info.Captures {
 			if c.App == i.target.port.Number {
@@ -46,7 +84,7 @@ func (i *Intercept) checkAgents(ctx context.Context) error {
 			}
 		}
 	}
-	if whole > 0 {
+	if whole > 0 && len(i.match) > 0 {
 		i.progress.emit().Warn(fmt.Sprintf("%d connections that clients opened before are not looked into: their requests go to the app until they are closed", whole))
 	}
 	return nil

@@ -584,6 +584,33 @@ func TestPodGoesDuringBegin(t *testing.T) {
 	})
 }
 
+// TestControllerIsLate: what was changed a moment ago is no rollout that hinders.
+func TestControllerIsLate(t *testing.T) {
+	for name, after := range map[string]time.Duration{"for a moment": 2 * time.Second, "for long": time.Minute} {
+		play(t, name, func(t *testing.T, s *stage) {
+			time.Sleep(time.Minute) // the stage's controller has nothing to do then, and is not woken
+			s.modify(deployments, store, func(obj object) { obj.SetGeneration(obj.GetGeneration() + 1) })
+			time.AfterFunc(after, func() {
+				s.modify(deployments, store, func(obj object) {
+					obj.(*appsv1.Deployment).Status.ObservedGeneration = obj.GetGeneration()
+				})
+			})
+			alice := s.user("alice")
+			err := alice.begin(t.Context(), "8080")
+			switch {
+			case after < observeLimit && err != nil:
+				t.Errorf("begin: %v", err)
+			case after > observeLimit && (err == nil || !strings.Contains(err.Error(), "has not been seen by its controller")):
+				t.Errorf("begin: %v", err)
+			}
+			time.Sleep(after)
+			if err := alice.Close(t.Context(), alice.hear); err != nil {
+				t.Errorf("leave: %v", err)
+			}
+		})
+	}
+}
+
 // TestLeftAtOnce: who waits for the beginning of what is left in the same moment is
 // told so.
 func TestLeftAtOnce(t *testing.T) {

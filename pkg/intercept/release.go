@@ -266,6 +266,9 @@ func (r *release) settle(ctx context.Context, before, after *workload.Workload) 
 	}
 	if inject.Restarts(before, after) || after.State.Rolling() {
 		r.progress.Doing("rolling update of " + r.ref.String())
+		if err := r.unstall(ctx, after); err != nil {
+			return err
+		}
 		if err := waitRollout(ctx, r.cluster, after, changed, r.progress); err != nil {
 			return fmt.Errorf("the agent is taken out of %s, but: %w", r.ref, err)
 		}

@@ -86,6 +86,39 @@ func Join(ctx context.Context, a Polled, b Carrier, done func(Stats, error)) {
 		done)
 }
 
+// JoinPolled is Join for two connections that are polled both.
+func JoinPolled(ctx context.Context, a, b Polled, done func(Stats, error)) {
+	start(ctx, a, b,
+		func(done func(int64, error)) { go move(b, a, 0, done) },
+		func(done func(int64, error)) { go move(a, b, 0, done) },
+		done)
+}
+
+// move copies from src to dst what there is, and then leaves it to ready to go on. n
+// bytes have been copied before.
+func move(dst, src Polled, n int64, done func(int64, error)) {
+	m := newMover()
+	for {
+		size, err := m.from(src, func() { go move(dst, src, n, done) })
+		switch {
+		case errors.Is(err, io.EOF):
+			done(n, nil)
+			return
+		case err != nil:
+			done(n, err)
+			return
+		case size == 0:
+			return
+		}
+		moved, err := m.to(dst)
+		n += int64(moved)
+		if err != nil {
+			done(n, err)
+			return
+		}
+	}
+}
+
 // start starts the directions a to b and b to a, and calls done when both have
 // ended.
 func start(ctx context.Context, a, b Conn, aToB, bToA func(done func(int64, error)), done func(Stats, error)) {
@@ -200,6 +233,10 @@ func Reset(c net.Conn) error {
 // themselves (the kernel between two sockets, a flow out of its own buffers)
 // do so.
 func run(src, dst Conn, done func(int64, error)) {
+	if n, ok, err := inKernel(dst, src); ok {
+		done(n, err)
+		return
+	}
 	_, gives := src.(io.WriterTo)
 	_, takes := dst.(io.ReaderFrom)
 	if gives || takes {

@@ -11,6 +11,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/environ"
 )
 
 // TemplatePod returns a pod as the workload would make it, for Env when there is
@@ -22,34 +24,68 @@ func TemplatePod(w *Workload) *corev1.Pod {
 	return &corev1.Pod{ObjectMeta: t.ObjectMeta, Spec: t.Spec}
 }
 
-// Env computes the environment of a pod's container from its spec and from the
-// ConfigMaps and Secrets that the user may read, as KEY=VALUE in the order of
-// the spec. missing lists what could not be had, with the reason, one text a
-// variable or source; that is no error. The variables that the kubelet makes of
-// Services, and those of the image, are not part of the spec and not included.
-func Env(ctx context.Context, client kubernetes.Interface, pod *corev1.Pod, container string) (env, missing []string, err error) {
+// Env computes the environment of a pod's container from its spec, from the ConfigMaps
+// and Secrets that the user may read, and from Services: first what the spec declares, in
+// its order. What could not be had is listed as missing, with the reason; that is no
+// error. The variables of the image are in no object, and neither had nor listed.
+func Env(ctx context.Context, client kubernetes.Interface, pod *corev1.Pod, container string) (environ.Environment, error) {
 	c := findContainer(&pod.Spec, container)
 	if c == nil {
-		return nil, nil, fmt.Errorf("pod %s has no container %q", pod.Name, container)
+		return environ.Environment{}, fmt.Errorf("pod %s has no container %q", pod.Name, container)
 	}
 	r := &envReader{
 		ctx: ctx, client: client, pod: pod, container: c,
-		values: map[string]string{}, configMaps: map[string]*corev1.ConfigMap{}, secrets: map[string]*corev1.Secret{}, failed: map[string]error{},
+		values: map[string]string{}, services: map[string]string{},
+		configMaps: map[string]*corev1.ConfigMap{}, secrets: map[string]*corev1.Secret{}, failed: map[string]error{},
 	}
+	links := r.serviceLinks()
 	for _, from := range c.EnvFrom {
 		r.addAll(from)
 	}
 	for _, v := range c.Env {
 		r.add(v)
 	}
+	for _, v := range links {
+		if _, declared := r.values[v.Name]; !declared {
+			r.set(v.Name, v.Value)
+		}
+	}
 	if err := ctx.Err(); err != nil {
-		return nil, nil, fmt.Errorf("reading the environment of container %s: %w", container, err)
+		return environ.Environment{}, fmt.Errorf("reading the environment of container %s: %w", container, err)
 	}
-	env = make([]string, 0, len(r.order))
-	for _, key := range r.order {
-		env = append(env, key+"="+r.values[key])
+	env := environ.Environment{Missing: r.missing}
+	for _, name := range r.order {
+		env.Variables = append(env.Variables, environ.Variable{Name: name, Value: r.values[name]})
 	}
-	return env, r.missing, nil
+	return env, nil
+}
+
+// DeclaredEnv returns the names of the variables that a container's spec gives a value,
+// but for those that come from whole ConfigMaps and Secrets.
+func DeclaredEnv(spec *corev1.PodSpec, container string) (names []string) {
+	if c := findContainer(spec, container); c != nil {
+		for _, v := range c.Env {
+			if !isOptional(v.ValueFrom) {
+				names = append(names, v.Name)
+			}
+		}
+	}
+	return names
+}
+
+// DefaultContainer returns the name of the container that is meant when none is named:
+// the one that the pod's annotation names, else the first.
+func DefaultContainer(pod *corev1.Pod) string {
+	name := pod.Annotations["kubectl.kubernetes.io/default-container"]
+	if findContainer(&pod.Spec, name) == nil && len(pod.Spec.Containers) > 0 {
+		name = pod.Spec.Containers[0].Name
+	}
+	return name
+}
+
+// isOptional reports whether a variable may be absent for want of its source.
+func isOptional(src *corev1.EnvVarSource) bool {
+	return src != nil && (src.ConfigMapKeyRef != nil && isTrue(src.ConfigMapKeyRef.Optional) || src.SecretKeyRef != nil && isTrue(src.SecretKeyRef.Optional))
 }
 
 func findContainer(spec *corev1.PodSpec, name string) *corev1.Container {
@@ -70,6 +106,7 @@ type envReader struct {
 	container  *corev1.Container
 	order      []string
 	values     map[string]string
+	services   map[string]string // what the kubelet makes of Services
 	missing    []string
 	configMaps map[string]*corev1.ConfigMap
 	secrets    map[string]*corev1.Secret
@@ -117,7 +154,7 @@ func (r *envReader) addAll(from corev1.EnvFromSource) {
 
 func (r *envReader) add(v corev1.EnvVar) {
 	if v.ValueFrom == nil {
-		r.set(v.Name, expand(v.Value, r.values))
+		r.set(v.Name, expand(v.Value, r.values, r.services))
 		return
 	}
 	value, present, err := r.from(v.ValueFrom)

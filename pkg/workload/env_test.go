@@ -2,8 +2,10 @@ package workload
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -86,6 +88,7 @@ func envPod() *corev1.Pod {
 				{Name: "URL", Value: "http://$(HOST):$(PORT)/$$(PLAIN)/$(NONE)"},
 				{Name: "PORT", Value: "80"},
 				{Name: "URL2", Value: "$(HOST):$(PORT)"},
+				{Name: "DB", Value: "$(MY_DB_SERVICE_HOST)"},
 				{Name: "FROM_CM", ValueFrom: configKey("settings", "HOST", false)},
 				{Name: "NO_KEY", ValueFrom: configKey("settings", "nokey", false)},
 				{Name: "OPT_KEY", ValueFrom: configKey("settings", "nokey", true)},
@@ -125,16 +128,31 @@ func TestEnv(t *testing.T) {
 		hiddenReads++
 		return true, nil, apierrors.NewForbidden(schema.GroupResource{Resource: "secrets"}, "hidden", nil)
 	})
-	env, missing, err := Env(t.Context(), client, envPod(), "app")
+	for _, svc := range []*corev1.Service{
+		linked("my-db", "10.96.0.7", "", "TCP/5432/main", "UDP/53/"),
+		linked("late", "10.96.0.8", "2026-01-02T00:00:00Z", "TCP/80/"),
+		linked("headless", "None", "", "TCP/80/"),
+	} {
+		if err := client.Tracker().Add(svc); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pod := envPod()
+	pod.Status.StartTime = &metav1.Time{Time: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
+	all, err := Env(t.Context(), client, pod, "app")
 	if err != nil {
 		t.Fatal(err)
 	}
+	env, missing := all.Strings(), all.Missing
 	want := []string{
 		"HOST=store", "MODE=override", "S_token=abc\n", "PLAIN=x",
-		"URL=http://store:$(PORT)/$(PLAIN)/$(NONE)", "PORT=80", "URL2=store:80",
+		"URL=http://store:$(PORT)/$(PLAIN)/$(NONE)", "PORT=80", "URL2=store:80", "DB=10.96.0.7",
 		"FROM_CM=store", "FROM_SECRET=abc\n",
 		"POD=back-1", "IPS=10.0.0.1,fd00::1", "APP=back", "SA=default",
 		"CPU=2", "CPU_MILLI=1500", "MEM=33",
+		"MY_DB_SERVICE_HOST=10.96.0.7", "MY_DB_SERVICE_PORT=5432", "MY_DB_SERVICE_PORT_MAIN=5432", "MY_DB_PORT=tcp://10.96.0.7:5432",
+		"MY_DB_PORT_5432_TCP=tcp://10.96.0.7:5432", "MY_DB_PORT_5432_TCP_PROTO=tcp", "MY_DB_PORT_5432_TCP_PORT=5432", "MY_DB_PORT_5432_TCP_ADDR=10.96.0.7",
+		"MY_DB_PORT_53_UDP=udp://10.96.0.7:53", "MY_DB_PORT_53_UDP_PROTO=udp", "MY_DB_PORT_53_UDP_PORT=53", "MY_DB_PORT_53_UDP_ADDR=10.96.0.7",
 	}
 	if !slices.Equal(env, want) {
 		t.Errorf("got  %q\nwant %q", env, want)
@@ -144,7 +162,7 @@ func TestEnv(t *testing.T) {
 		name, _, _ := strings.Cut(m, ":")
 		names = append(names, name)
 	}
-	if want := []string{"all of secret/hidden", "NO_KEY", "NO_CM", "HIDDEN", "NODE", "NO_LIMIT", "STRANGE"}; !slices.Equal(names, want) {
+	if want := []string{"KUBERNETES_SERVICE_HOST, KUBERNETES_SERVICE_PORT and so on", "all of secret/hidden", "NO_KEY", "NO_CM", "HIDDEN", "NODE", "NO_LIMIT", "STRANGE"}; !slices.Equal(names, want) {
 		t.Errorf("missing %q\nwant    %q", missing, want)
 	}
 	if hiddenReads != 1 {
@@ -152,8 +170,34 @@ func TestEnv(t *testing.T) {
 	}
 }
 
+// linked is a Service with ports PROTOCOL/NUMBER/NAME.
+func linked(name, address, created string, ports ...string) *corev1.Service {
+	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "shop"}, Spec: corev1.ServiceSpec{ClusterIP: address}}
+	if created != "" {
+		at, _ := time.Parse(time.RFC3339, created)
+		svc.CreationTimestamp = metav1.Time{Time: at}
+	}
+	for _, p := range ports {
+		part := strings.Split(p, "/")
+		number, _ := strconv.Atoi(part[1])
+		svc.Spec.Ports = append(svc.Spec.Ports, corev1.ServicePort{Protocol: corev1.Protocol(part[0]), Port: int32(number), Name: part[2]})
+	}
+	return svc
+}
+
+// TestEnvWithoutServices: a pod may want none of their variables.
+func TestEnvWithoutServices(t *testing.T) {
+	client := fake.NewClientset(linked("my-db", "10.96.0.7", "", "TCP/5432/"))
+	pod := envPod()
+	pod.Spec.EnableServiceLinks = new(false)
+	env, err := Env(t.Context(), client, pod, "app")
+	if err != nil || env.Has("MY_DB_SERVICE_HOST") || !slices.Contains(env.Strings(), "DB=$(MY_DB_SERVICE_HOST)") {
+		t.Errorf("%q, %v", env.Strings(), err)
+	}
+}
+
 func TestEnvOfNoContainer(t *testing.T) {
-	if _, _, err := Env(t.Context(), fake.NewClientset(), envPod(), "nosuch"); err == nil || !strings.Contains(err.Error(), `no container "nosuch"`) {
+	if _, err := Env(t.Context(), fake.NewClientset(), envPod(), "nosuch"); err == nil || !strings.Contains(err.Error(), `no container "nosuch"`) {
 		t.Errorf("got %v", err)
 	}
 }

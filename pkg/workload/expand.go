@@ -2,10 +2,10 @@ package workload
 
 import "strings"
 
-// expand replaces $(NAME) by the value of NAME as Kubernetes does in the values
-// of variables: an unknown name stays as it is written, and $$ stands for $, so
-// that $$(NAME) becomes the text $(NAME).
-func expand(s string, values map[string]string) string {
+// expand replaces $(NAME) by the value of NAME, in the first of the maps that has it, as
+// Kubernetes does in the values of variables: an unknown name stays as it is written, and
+// $$ stands for $, so that $$(NAME) becomes the text $(NAME).
+func expand(s string, maps ...map[string]string) string {
 	var out strings.Builder
 	for {
 		i := strings.IndexByte(s, '$')
@@ -22,11 +22,7 @@ func expand(s string, values map[string]string) string {
 			continue
 		case '(':
 			if end := strings.IndexByte(rest, ')'); end > 0 {
-				if value, ok := values[rest[1:end]]; ok {
-					out.WriteString(value)
-				} else {
-					out.WriteString("$" + rest[:end+1])
-				}
+				out.WriteString(lookUp(rest[1:end], "$"+rest[:end+1], maps))
 				s = rest[end+1:]
 				continue
 			}
@@ -37,4 +33,14 @@ func expand(s string, values map[string]string) string {
 		out.WriteString("$" + rest[:1])
 		s = rest[1:]
 	}
+}
+
+// lookUp returns the value of a name in the first of the maps that has it.
+func lookUp(name, otherwise string, maps []map[string]string) string {
+	for _, m := range maps {
+		if value, ok := m[name]; ok {
+			return value
+		}
+	}
+	return otherwise
 }

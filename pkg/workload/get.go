@@ -1,6 +1,7 @@
 package workload
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -30,7 +31,7 @@ func (ks Kinds) Get(ctx context.Context, client kubernetes.Interface, ns string,
 	case apierrors.IsNotFound(err):
 		return nil, &hint.Error{
 			Fact: fmt.Sprintf("there is no %s in namespace %s", ref, ns),
-			Mend: available(ctx, client, ns, kind, ref.Name),
+			Mend: cmp.Or(ks.otherKind(ctx, client, ns, ref), available(ctx, client, ns, kind, ref.Name)),
 			Err:  err,
 		}
 	case apierrors.IsForbidden(err):
@@ -41,6 +42,20 @@ func (ks Kinds) Get(ctx context.Context, client kubernetes.Interface, ns string,
 		}
 	}
 	return nil, fmt.Errorf("reading %s in namespace %s: %w", ref, ns, err)
+}
+
+// otherKind is the hint for a name that is a workload of another kind, "" if it is none.
+func (ks Kinds) otherKind(ctx context.Context, client kubernetes.Interface, ns string, ref Ref) string {
+	for _, k := range ks {
+		other := Ref{Kind: k.Resource().Singular, Name: ref.Name}
+		if other == ref {
+			continue
+		}
+		if _, err := k.Store(client, ns).Get(ctx, ref.Name); err == nil {
+			return fmt.Sprintf("did you mean %s?", other)
+		}
+	}
+	return ""
 }
 
 // available is the hint for a name that does not exist.

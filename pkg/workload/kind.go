@@ -1,12 +1,14 @@
 package workload
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -35,7 +37,10 @@ type Resource struct {
 	Singular       string // as in a Ref: deployment
 	Plural         string // as in a URL: deployments
 	Short          string // as typed by users of kubectl: deploy
-	Revisions      string // what keeps former templates, of the same group: replicasets
+	// Stalls: the controller waits for a pod of a former template to become ready before it
+	// gives it the new one, for ever if it does not (kubernetes#67250).
+	Stalls    bool
+	Revisions string // what keeps former templates, of the same group: replicasets; "" if that is left alone
 }
 
 // calls reports whether a user who writes name means this kind.
@@ -86,7 +91,7 @@ type Revision struct {
 type Kinds []Kind
 
 // AllKinds returns every kind that this program knows.
-func AllKinds() Kinds { return Kinds{Deployments{}} }
+func AllKinds() Kinds { return Kinds{Deployments{}, StatefulSets{}, DaemonSets{}} }
 
 // Of returns the kind that a Ref names.
 func (ks Kinds) Of(ref Ref) (Kind, error) {
@@ -141,17 +146,29 @@ func (ks Kinds) titles() string {
 }
 
 // List returns the workloads of all kinds in the namespace, kind by kind, each
-// in the API server's order.
+// in the API server's order. Kinds that the user may not list are left out, unless
+// nothing else is found.
 func (ks Kinds) List(ctx context.Context, client kubernetes.Interface, ns string) ([]*Workload, error) {
 	var all []*Workload
+	var refused error
 	for _, k := range ks {
 		objects, err := ListAll(ctx, k.Store(client, ns), metav1.ListOptions{})
 		if err != nil {
-			return nil, fmt.Errorf("listing %ss in namespace %s: %w", k.Resource().Title, ns, err)
+			err = fmt.Errorf("listing %ss in namespace %s: %w", k.Resource().Title, ns, err)
+		}
+		if apierrors.IsForbidden(err) {
+			refused = cmp.Or(refused, err)
+			continue
+		}
+		if err != nil {
+			return nil, err
 		}
 		for _, obj := range objects {
 			all = append(all, k.View(obj))
 		}
+	}
+	if len(all) == 0 {
+		return nil, refused
 	}
 	return all, nil
 }

@@ -30,8 +30,10 @@ func TestParse(t *testing.T) {
 		{in: "Back", err: `"Back" is not the name`},
 		{in: "deploy/a/b", err: `"a/b" is not the name`},
 		{in: "svc/back", err: "svc/back is a Service", hint: "--service"},
-		{in: "sts/store", err: `kind "sts" cannot be intercepted`, hint: "deploy/NAME"},
-		{in: "pod/back-1", err: `kind "pod" cannot`, hint: "a Deployment can"},
+		{in: "sts/store", want: Ref{Kind: "statefulset", Name: "store"}},
+		{in: "daemonsets.apps/node", want: Ref{Kind: "daemonset", Name: "node"}},
+		{in: "job/store", err: `kind "job" cannot be intercepted`, hint: "deploy/NAME"},
+		{in: "pod/back-1", err: `kind "pod" cannot`, hint: "a Deployment or StatefulSet or DaemonSet can"},
 		{in: "/back", err: `kind "" cannot`},
 	} {
 		t.Run(tc.in, func(t *testing.T) {
@@ -130,9 +132,17 @@ func TestListOfKinds(t *testing.T) {
 		t.Errorf("got %q, want %q", names, want)
 	}
 	forbidList(client, "deployments")
-	if all, err := AllKinds().List(t.Context(), client, "shop"); !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "listing Deployments in namespace shop") {
+	if all, err := (Kinds{Deployments{}, StatefulSets{}}).List(t.Context(), client, "shop"); !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "listing Deployments in namespace shop") {
 		t.Errorf("got %v, %v", all, err)
 	}
+	if err := client.Tracker().Add(statefulSet()); err != nil {
+		t.Fatal(err)
+	}
+	if all, err := AllKinds().List(t.Context(), client, "shop"); err != nil || len(all) != 1 || all[0].String() != "statefulset/db" {
+		t.Errorf("with what may be listed: %v, %v", all, err)
+	}
+	_, err = AllKinds().Get(t.Context(), client, "shop", Ref{Kind: "deployment", Name: "db"})
+	wantError(t, err, "there is no deployment/db", "did you mean statefulset/db?")
 }
 
 // wantError checks an error's text and hint by parts of them.

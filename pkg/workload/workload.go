@@ -28,6 +28,7 @@ type State struct {
 	Updated   int32
 	Available int32
 	Paused    bool
+	Held      string // why a change of the template does not reach all pods; "" if it does
 	Stuck     string // why it makes no progress; "" while it does
 
 	// What the next rollout does to the pods:

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -266,6 +267,34 @@ func TestLoadTracesUntilInputEnds(t *testing.T) {
 	}
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestHeld: what a held mode says ends by NUL, and the mode waits until it was read.
+func TestHeld(t *testing.T) {
+	url := "http://" + start(t, "http") + "/status/500"
+	inR, inW := io.Pipe()
+	outR, outW := io.Pipe()
+	ended := make(chan error, 1)
+	go func() {
+		ended <- run(t.Context(), []string{"held", "load", "-for", "1m", "-stdin", url}, inR, outW, io.Discard)
+	}()
+	if _, err := io.WriteString(inW, "\n"); err != nil {
+		t.Fatal(err)
+	}
+	said, err := bufio.NewReader(outR).ReadString(0)
+	var l api.Load
+	if err != nil || json.Unmarshal([]byte(strings.TrimSuffix(said, "\x00")), &l) != nil {
+		t.Errorf("said %q, %v", said, err)
+	}
+	select {
+	case err := <-ended:
+		t.Errorf("ended before that was read: %v", err)
+	default:
+	}
+	_ = inW.Close()
+	if err := <-ended; (err != nil) != (l.Failed > 0) {
+		t.Errorf("%d requests failed, and it ends with %v", l.Failed, err)
 	}
 }
 

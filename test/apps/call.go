@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -51,7 +52,7 @@ func (c callRequest) do(ctx context.Context, client *http.Client, out *api.Call)
 	method := c.method
 	var body io.Reader
 	if c.bytes > 0 {
-		body = api.Content(c.bytes)
+		body = c.body()
 		if method == "" {
 			method = http.MethodPost
 		}
@@ -62,6 +63,9 @@ func (c callRequest) do(ctx context.Context, client *http.Client, out *api.Call)
 		return err
 	}
 	req.ContentLength = c.bytes
+	if body != nil {
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(c.body()), nil }
+	}
 	for _, h := range c.headers {
 		k, v, ok := strings.Cut(h, ":")
 		if !ok {
@@ -86,6 +90,20 @@ func (c callRequest) do(ctx context.Context, client *http.Client, out *api.Call)
 		return fmt.Errorf("read body: %w", err)
 	}
 	return nil
+}
+
+// wholeBody is up to which length a body is sent along with its head.
+const wholeBody = 16 << 10
+
+// body is what is sent. net/http sends what is in memory along with the head: a server
+// that ends the connection in that moment has not seen half of a request, which could
+// not be sent again.
+func (c callRequest) body() io.Reader {
+	if c.bytes > wholeBody {
+		return api.Content(c.bytes)
+	}
+	all, _ := io.ReadAll(api.Content(c.bytes)) // of memory
+	return bytes.NewReader(all)
 }
 
 // headWriter keeps the first limit bytes.

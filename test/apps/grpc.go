@@ -116,7 +116,11 @@ func newGRPC(id identity) *grpc.Server {
 }
 
 func runGRPC(ctx context.Context, s settings, _ []string) error {
-	server := newGRPC(s.identity)
+	return serveGRPC(ctx, s, "grpc", newGRPC(s.identity))
+}
+
+// serveGRPC serves until ctx ends, and then what has begun.
+func serveGRPC(ctx context.Context, s settings, mode string, server *grpc.Server) error {
 	listeners, err := listen(s.addrs)
 	if err != nil {
 		return err
@@ -124,7 +128,7 @@ func runGRPC(ctx context.Context, s settings, _ []string) error {
 	var wg sync.WaitGroup
 	failed := make(chan error, len(listeners))
 	for _, l := range listeners {
-		fmt.Fprintf(s.log, "grpc: listening on %s\n", l.Addr())
+		fmt.Fprintf(s.log, "%s: listening on %s\n", mode, l.Addr())
 		wg.Go(func() {
 			if err := server.Serve(l); err != nil {
 				failed <- err

@@ -8,10 +8,13 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	"google.golang.org/grpc"
 
 	"github.com/kubectl-tele/kubectl-tele/test/apps/api"
 )
@@ -25,10 +28,12 @@ const maxBytes = 1 << 40
 //	/big?bytes=N             N bytes of api.Content
 //	/sink                    reads the body, answers its api.Sum
 //	/discard                 reads the body, answers nothing
-//	/ws                      WebSocket echo
+//	/ws                      WebSocket echo; with ?first=TEXT it says that first
+//	/grpc.testing.*          the grpc application, by gRPC
 //	/chain                   api.Hop, with the answer of NEXT/chain inside
 //	/call?url=U&method=M&bytes=N&header=K:V   makes that request, answers api.Call
 //	/status/CODE             that status
+//	/environ                 the environment of the process, an array of NAME=VALUE
 //	/delay?for=DURATION      answers the echo after that long
 //	anything else            api.Echo; as text with ?format=text
 func newMux(id identity, client *http.Client, sockets *sockets) http.Handler {
@@ -51,12 +56,14 @@ func newMux(id identity, client *http.Client, sockets *sockets) http.Handler {
 	mux.Handle("/ws", sockets)
 	mux.HandleFunc("/chain", func(w http.ResponseWriter, r *http.Request) { serveChain(w, r, id, client) })
 	mux.HandleFunc("/call", func(w http.ResponseWriter, r *http.Request) { serveCall(w, r, client) })
+	mux.HandleFunc("/environ", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, os.Environ()) })
 	mux.HandleFunc("/status/{code}", func(w http.ResponseWriter, r *http.Request) {
 		code, err := strconv.Atoi(r.PathValue("code"))
 		if err != nil || code < 200 || code > 599 {
 			http.Error(w, "want a status of 200 to 599", http.StatusBadRequest)
 			return
 		}
+		w.Header().Set("X-Pod", id.Pod)
 		w.WriteHeader(code)
 	})
 	mux.HandleFunc("/delay", func(w http.ResponseWriter, r *http.Request) {
@@ -163,12 +170,12 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 }
 
 func runHTTP(ctx context.Context, s settings, _ []string) error {
-	sockets := &sockets{pod: s.Pod}
+	sockets := &sockets{identity: s.identity}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
 	server := &http.Server{
-		Handler:           newMux(s.identity, newClient(), sockets),
+		Handler:           withGRPC(newGRPC(s.identity), newMux(s.identity, newClient(), sockets)),
 		ReadHeaderTimeout: 30 * time.Second,
 		Protocols:         protocols,
 	}
@@ -206,6 +213,17 @@ func runHTTP(ctx context.Context, s settings, _ []string) error {
 	sockets.Wait(drain)
 	wg.Wait()
 	return err
+}
+
+// withGRPC lets a gRPC server answer what is meant for it.
+func withGRPC(server *grpc.Server, others http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+			server.ServeHTTP(w, r)
+			return
+		}
+		others.ServeHTTP(w, r)
+	})
 }
 
 // listen opens a listener for each address, or none.

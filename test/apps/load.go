@@ -6,9 +6,9 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
-	"net/http"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kubectl-tele/kubectl-tele/test/apps/api"
@@ -21,6 +21,8 @@ type loadOptions struct {
 	workers  int
 	every    time.Duration
 	fresh    bool
+	protocol string
+	id       string
 	timeout  time.Duration
 	stdin    bool
 	trace    bool
@@ -32,13 +34,15 @@ func (o *loadOptions) register(flags *flag.FlagSet) {
 	flags.IntVar(&o.workers, "workers", 1, "load: how many at once")
 	flags.DurationVar(&o.every, "every", 0, "load: pause of each worker between two requests")
 	flags.BoolVar(&o.fresh, "fresh", false, "load: a new connection for each request")
+	flags.StringVar(&o.protocol, "protocol", "http1", "load: http1, http2, grpc or websocket")
+	flags.StringVar(&o.id, "id", "", "load: what the header X-Id of each request begins with, a number after it")
 	flags.DurationVar(&o.timeout, "timeout", 10*time.Second, "load: limit of one request")
-	flags.BoolVar(&o.stdin, "stdin", false, "load: stop when standard input ends, too")
+	flags.BoolVar(&o.stdin, "stdin", false, "load: stop when standard input says anything or ends, too")
 	flags.BoolVar(&o.trace, "trace", false, "load: print a line of JSON for each request")
 }
 
 // runLoad asks one URL again and again until -for or -count is over, it gets
-// SIGTERM or, with -stdin, its standard input ends; each failure is told on
+// SIGTERM or, with -stdin, its standard input has something or ends; each failure is told on
 // stderr at once, the api.Load on stdout at the end, with -trace after an
 // api.Sample for each request. It fails when a request did.
 func runLoad(ctx context.Context, s settings, args []string) error {
@@ -48,15 +52,16 @@ func runLoad(ctx context.Context, s settings, args []string) error {
 	if s.load.workers < 1 {
 		return errors.New("load: want at least one worker")
 	}
-	client := newClient()
-	client.Timeout = s.load.timeout
-	client.Transport = &http.Transport{MaxIdleConnsPerHost: s.load.workers, DisableKeepAlives: s.load.fresh}
-	defer client.CloseIdleConnections()
+	ask, done, err := asker(s.load, args[0])
+	if err != nil {
+		return err
+	}
+	defer done()
 	until, cancel := context.WithTimeout(ctx, s.load.duration)
 	defer cancel()
 	if s.load.stdin {
 		go func() {
-			_, _ = io.Copy(io.Discard, s.in)
+			_, _ = s.in.Read(make([]byte, 1))
 			cancel()
 		}()
 	}
@@ -66,13 +71,22 @@ func runLoad(ctx context.Context, s settings, args []string) error {
 		result.trace = json.NewEncoder(s.out)
 	}
 	var wg sync.WaitGroup
+	var number atomic.Int64
 	for range s.load.workers {
 		wg.Go(func() {
 			for until.Err() == nil && result.take(s.load.count > 0) {
 				// A request that has begun is finished: only its own limit ends it.
+				limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.load.timeout)
+				request, id := callRequest{url: args[0], method: s.method, bytes: s.bytes, headers: s.headers}, ""
+				if s.load.id != "" {
+					id = fmt.Sprintf("%s-%d", s.load.id, number.Add(1))
+					// The key lets net/http send it again where a server closes an idle connection.
+					request.headers = append(slices.Clone(request.headers), "X-Id:"+id, "Idempotency-Key:"+id)
+				}
 				begin := time.Now()
-				out := call(context.WithoutCancel(ctx), client, callRequest{url: args[0], method: s.method, bytes: s.bytes, headers: s.headers})
-				if failure := result.add(begin, out); failure != "" {
+				out := ask(limited, request)
+				cancel()
+				if failure := result.add(begin, id, out); failure != "" {
 					fmt.Fprintln(s.log, "load:", failure)
 				}
 				select {
@@ -83,6 +97,7 @@ func runLoad(ctx context.Context, s settings, args []string) error {
 		})
 	}
 	wg.Wait()
+	result.sum()
 	if err := json.NewEncoder(s.out).Encode(result.load); err != nil {
 		return err
 	}
@@ -98,6 +113,15 @@ type tally struct {
 	load  api.Load
 	left  int
 	trace *json.Encoder // nil: no trace
+	took  []int64       // microseconds, of what was answered
+}
+
+// sum computes what takes all requests.
+func (t *tally) sum() {
+	if n := len(t.took); n > 0 {
+		slices.Sort(t.took)
+		t.load.P50, t.load.P99 = t.took[n/2], t.took[n*99/100]
+	}
 }
 
 // take says whether one more request is to be made.
@@ -112,7 +136,8 @@ func (t *tally) take(counted bool) bool {
 }
 
 // add counts one outcome and returns its failure, if it is one.
-func (t *tally) add(begin time.Time, c api.Call) string {
+func (t *tally) add(begin time.Time, id string, c api.Call) string {
+	took := time.Since(begin).Microseconds()
 	failure := ""
 	if !c.OK() {
 		failure = fmt.Sprintf("%s: status %d after %d ms: %s", time.Now().Format(time.TimeOnly), c.Status, c.Millis, c.Error)
@@ -120,7 +145,7 @@ func (t *tally) add(begin time.Time, c api.Call) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.trace != nil {
-		_ = t.trace.Encode(api.Sample{Begin: begin, Millis: c.Millis, By: answerer(c), Failure: failure}) // stdout is gone: nobody reads
+		_ = t.trace.Encode(api.Sample{ID: id, Begin: begin, Millis: c.Millis, By: answerer(c), Failure: failure}) // stdout is gone: nobody reads
 	}
 	t.load.Requests++
 	t.load.MaxMillis = max(t.load.MaxMillis, c.Millis)
@@ -132,6 +157,7 @@ func (t *tally) add(begin time.Time, c api.Call) string {
 		return failure
 	}
 	t.load.Answers[answerer(c)]++
+	t.took = append(t.took, took)
 	return ""
 }
 

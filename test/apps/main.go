@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -16,7 +17,11 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
-	if err := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr); err != nil {
+	args := os.Args[1:]
+	if tool := filepath.Base(os.Args[0]); tool == "cat" || tool == "env" {
+		args = append([]string{tool}, args...)
+	}
+	if err := run(ctx, args, os.Stdin, os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintf(os.Stderr, "apps: %v\n", err)
 		os.Exit(1)
 	}
@@ -61,13 +66,23 @@ var modes = map[string]func(context.Context, settings, []string) error{
 	"call":    runCall,
 	"load":    runLoad,
 	"dial":    runDial,
-	"sleep":   runSleep,
-	"true":    func(context.Context, settings, []string) error { return nil },
+	"interop": runInterop,
+	"raw":     runRaw,
+	"play":    runPlay,
+
+	"interop-call": runInteropCall,
+	"sleep":        runSleep,
+	"cat":          runCat,
+	"env":          runEnv,
+	"true":         func(context.Context, settings, []string) error { return nil },
 }
 
 func run(ctx context.Context, args []string, in io.Reader, out, log io.Writer) error {
 	if len(args) == 0 {
 		return errors.New("no mode given")
+	}
+	if args[0] == "held" {
+		return hold(ctx, args[1:], in, out, log)
 	}
 	mode, ok := modes[args[0]]
 	if !ok {
@@ -86,7 +101,8 @@ func run(ctx context.Context, args []string, in io.Reader, out, log io.Writer) e
 	flags.BoolVar(&s.banner, "banner", false, "tcp: say the pod's name first")
 	flags.StringVar(&s.method, "method", "", "call: the method (default GET, POST with -bytes)")
 	flags.Int64Var(&s.bytes, "bytes", 0, "call: length of the body to send")
-	flags.Var(&s.headers, "header", "call, load: a header K:V, may be repeated")
+	flags.Var(&s.headers, "header", "call, load, interop-call: a header K:V, may be repeated")
+	flags.Bool("0", true, "env: a NUL behind each variable, as always")
 	flags.StringVar(&s.tunnel, "tunnel", "", "http: an address where it is also served over the flows of tunnels")
 	s.load.register(flags)
 	if err := flags.Parse(args[1:]); err != nil {
@@ -96,6 +112,47 @@ func run(ctx context.Context, args []string, in io.Reader, out, log io.Writer) e
 		s.addrs = list{":8080"}
 	}
 	return mode(ctx, s, flags.Args())
+}
+
+// holdLimit is how long a held mode waits for whoever reads what it says.
+const holdLimit = time.Minute
+
+// hold runs a mode for one who loses what is said just before the end, as execs do: a
+// NUL tells that all is said, and the end of standard input that it was read.
+func hold(ctx context.Context, args []string, in io.Reader, out, log io.Writer) error {
+	failure := run(ctx, args, in, out, log)
+	if _, err := out.Write([]byte{0}); err != nil {
+		return errors.Join(failure, err)
+	}
+	read := make(chan struct{})
+	go func() {
+		_, _ = io.Copy(io.Discard, in)
+		close(read)
+	}()
+	select {
+	case <-read:
+	case <-ctx.Done():
+	case <-time.After(holdLimit):
+	}
+	return failure
+}
+
+func runCat(_ context.Context, s settings, args []string) error {
+	for _, path := range args {
+		b, err := os.ReadFile(path) //nolint:gosec // of the container
+		if err != nil {
+			return err
+		}
+		if _, err := s.out.Write(b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func runEnv(_ context.Context, s settings, _ []string) error {
+	_, err := io.WriteString(s.out, strings.Join(os.Environ(), "\x00")+"\x00")
+	return err
 }
 
 func runRefuse(ctx context.Context, s settings, _ []string) error {

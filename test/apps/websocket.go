@@ -12,7 +12,7 @@ import (
 // sockets serves WebSocket echoes. http.Server forgets hijacked connections,
 // so this remembers them and says goodbye to each at Shutdown.
 type sockets struct {
-	pod string
+	identity
 
 	mu     sync.Mutex
 	open   map[*websocket.Conn]struct{}
@@ -22,7 +22,7 @@ type sockets struct {
 
 func (s *sockets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	upgrader := websocket.Upgrader{CheckOrigin: func(*http.Request) bool { return true }}
-	conn, err := upgrader.Upgrade(w, r, http.Header{"X-Pod": {s.pod}})
+	conn, err := upgrader.Upgrade(w, r, http.Header{"X-Pod": {s.Pod}, "X-Version": {s.Version}})
 	if err != nil {
 		return // Upgrade has answered
 	}
@@ -31,6 +31,9 @@ func (s *sockets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer s.remove(conn)
+	if first := r.URL.Query().Get("first"); first != "" && conn.WriteMessage(websocket.TextMessage, []byte(first)) != nil {
+		return
+	}
 	for {
 		kind, data, err := conn.ReadMessage()
 		if err != nil {

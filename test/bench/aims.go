@@ -56,7 +56,7 @@ func aims(r Report) (list []Aim) {
 			list = append(list, atMost("session with 10000 open connections", e.SessionMB, 100, "MB"), atMost("agent with 10000 open connections", e.AgentMB, 60, "MB"))
 		}
 	}
-	return list
+	return append(list, routeAims(r)...)
 }
 
 func (r Report) row(name string, rtt int) (Row, bool) {

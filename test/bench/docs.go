@@ -101,7 +101,7 @@ func readJSON(file string) (r Report, err error) {
 	if err := json.Unmarshal(text, &r); err != nil {
 		return r, fmt.Errorf("%s: %w", file, err)
 	}
-	if len(r.Rows) == 0 {
+	if len(r.Rows)+len(r.Routes) == 0 {
 		return r, errors.New(file + " has no rows")
 	}
 	return r, nil

@@ -94,7 +94,7 @@ func run(ctx context.Context, s settings) (err error) {
 	} else {
 		report, err = measured(ctx, s)
 	}
-	if s.asJSON != "" && len(report.Rows) > 0 { // what there is, after an error too
+	if s.asJSON != "" && len(report.Rows)+len(report.Routes) > 0 { // what there is, after an error too
 		err = errors.Join(err, writeJSON(s.asJSON, report))
 	}
 	if err != nil {

@@ -66,6 +66,14 @@ func near(ctx context.Context, world *rig.Rig, s settings, say func(string), rep
 		}
 		report.Rows = append(report.Rows, row)
 	}
+	if s.rows.MatchString(rowRoutes) {
+		if err := b.routes(ctx, report); err != nil {
+			return err
+		}
+		if b, err = newStage(ctx, s, desk, say); err != nil { // of the pod that is there now
+			return err
+		}
+	}
 	if err := b.up(ctx); err != nil {
 		return err
 	}

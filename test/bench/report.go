@@ -32,6 +32,7 @@ type Report struct {
 	Rounds  int       `json:"rounds"` // of which the median counts
 	Rows    []Row     `json:"rows"`
 	Ends    []Ends    `json:"ends,omitempty"`
+	Routes  []Route   `json:"routes,omitempty"`
 	Figures []Figure  `json:"figures,omitempty"`
 	Aims    []Aim     `json:"aims,omitempty"`
 }
@@ -106,6 +107,13 @@ func (r Report) print(out io.Writer) error {
 		}
 		line("%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s", row.Name, row.Unit, row.Show(Tele), row.Show(PortForward),
 			number(row.Better(Tele, PortForward)), row.Show(Tunnel), row.Show(Bare), row.Show(Bare4))
+	}
+	if len(r.Routes) > 0 {
+		line("")
+		line("small requests in the cluster\tprotocol\tat once\tp50, ms\tp99, ms\treq/s")
+		for _, route := range r.Routes {
+			line("%s\t%s\t%d\t%.2f\t%.2f\t%.0f", route.Case, route.Protocol, route.Connections, route.P50, route.P99, route.PerSecond)
+		}
 	}
 	if len(r.Ends) > 0 {
 		line("\n\tsession MB\tagent MB\tsession CPU\tagent CPU")

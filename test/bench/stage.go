@@ -165,6 +165,15 @@ func (b *stage) reachable(ctx context.Context, w Way) error {
 
 // status is that of the session that is connected.
 func (b *stage) status(ctx context.Context) (control.Status, error) {
+	session, err := b.session(ctx)
+	if err == nil && session.Network == nil {
+		err = errors.New("the session has no network")
+	}
+	return session, err
+}
+
+// session is the status of the one that there is.
+func (b *stage) session(ctx context.Context) (control.Status, error) {
 	result, err := rig.Run(b.desk.Tele(ctx, "status", "-o", "json"))
 	if err != nil {
 		return control.Status{}, err
@@ -175,8 +184,8 @@ func (b *stage) status(ctx context.Context) (control.Status, error) {
 	if err := json.Unmarshal([]byte(result.Stdout), &all); err != nil {
 		return control.Status{}, fmt.Errorf("read the status: %w", err)
 	}
-	if len(all.Sessions) != 1 || all.Sessions[0].Network == nil {
-		return control.Status{}, errors.New("there is not one session with a network")
+	if len(all.Sessions) != 1 {
+		return control.Status{}, fmt.Errorf("%d sessions, not one", len(all.Sessions))
 	}
 	return all.Sessions[0], nil
 }

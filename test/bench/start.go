@@ -108,8 +108,10 @@ func (b *stage) handler(ctx context.Context) (net.Listener, error) {
 	}
 	server := &http.Server{
 		Handler:           http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, handlerWord) }),
-		ReadHeaderTimeout: time.Minute,
+		ReadHeaderTimeout: time.Minute, Protocols: new(http.Protocols),
 	}
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetUnencryptedHTTP2(true)
 	go func() { _ = server.Serve(l) }()
 	return l, nil
 }

@@ -94,7 +94,7 @@ func TestInterceptColleague(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			alice, bob := newDesk(t), newDesk(t).As("bob")
-			app := manifests.HTTP("ic-"+test.name, manifests.Options{})
+			app := manifests.HTTP("ic-"+test.name, manifests.Options{Image: world.AppsImage})
 			name := app.Deployment.Name
 			file := manifest(t, app)
 			kubectl(t, bob, "apply", "-f", file)

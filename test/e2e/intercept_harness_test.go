@@ -72,7 +72,9 @@ func serve(t *testing.T, desk *rig.Desk, h http.Handler) string {
 
 func serveOn(t *testing.T, l net.Listener, h http.Handler) {
 	t.Helper()
-	server := &http.Server{Handler: h, ReadHeaderTimeout: time.Minute}
+	server := &http.Server{Handler: h, ReadHeaderTimeout: time.Minute, Protocols: new(http.Protocols)}
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetUnencryptedHTTP2(true)
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = server.Serve(l) })
 	t.Cleanup(func() {
@@ -285,7 +287,7 @@ func timed(t *testing.T, desk *rig.Desk, args ...string) {
 
 // fails runs `kubectl tele ARGS`, which must fail in time, and returns what it
 // says.
-func fails(t *testing.T, limit time.Duration, desk *rig.Desk, args ...string) string {
+func fails(t *testing.T, desk *rig.Desk, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -294,6 +296,7 @@ func fails(t *testing.T, limit time.Duration, desk *rig.Desk, args ...string) st
 	if err != nil {
 		t.Fatal(err)
 	}
+	const limit = 30 * time.Second
 	took := time.Since(begin)
 	t.Logf("%v failed after %.1f s: %s", args, took.Seconds(), result.Stderr)
 	if result.Code == 0 {

@@ -15,90 +15,26 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	"github.com/kubectl-tele/kubectl-tele/test/apps/api"
 	"github.com/kubectl-tele/kubectl-tele/test/apps/manifests"
-	"github.com/kubectl-tele/kubectl-tele/test/rig"
 )
 
 const namespace = manifests.Namespace
-
-// clientPods are two pods, one a node, from which tests ask Services. All
-// tests share them; nobody intercepts them.
-var clientPods = sync.OnceValues(func() ([]string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	app := manifests.HTTP("client", manifests.Options{NoService: true, Mutate: func(pod *corev1.PodTemplateSpec) {
-		pod.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{
-			MaxSkew: 1, TopologyKey: corev1.LabelHostname, WhenUnsatisfiable: corev1.ScheduleAnyway,
-			LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "client"}},
-		}}
-	}})
-	if err := world.Deploy(ctx, app); err != nil {
-		return nil, err
-	}
-	pods, err := world.Admin.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: "app=client"})
-	if err != nil {
-		return nil, err
-	}
-	var names []string
-	for _, pod := range pods.Items {
-		if pod.DeletionTimestamp == nil {
-			names = append(names, pod.Name)
-		}
-	}
-	if len(names) < 2 {
-		return nil, fmt.Errorf("%d client pods, not 2", len(names))
-	}
-	return names, nil
-})
-
-// nextClient spreads what is asked over the client pods.
-var nextClient atomic.Int32
-
-// inCluster is `apps ARGS` inside a client pod.
-func inCluster(ctx context.Context, t *testing.T, args ...string) *exec.Cmd {
-	t.Helper()
-	pods := clients(t)
-	return inPod(ctx, pods[int(nextClient.Add(1))%len(pods)], args...)
-}
-
-func clients(t *testing.T) []string {
-	t.Helper()
-	pods, err := clientPods()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pods
-}
-
-func inPod(ctx context.Context, pod string, args ...string) *exec.Cmd {
-	cmd := world.Cluster.KubectlCommand(ctx, "admin",
-		append([]string{"exec", "-i", "-n", namespace, pod, "--", manifests.Binary}, args...)...)
-	// Over WebSocket, kubectl loses the end of the output now and then: "read
-	// message: connection reset by peer".
-	cmd.Env = append(cmd.Env, "KUBECTL_REMOTE_COMMAND_WEBSOCKETS=false")
-	return cmd
-}
 
 // call makes one request from inside the cluster.
 func call(t *testing.T, args ...string) api.Call {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	result, err := rig.Run(inCluster(ctx, t, append([]string{"call"}, args...)...))
+	result, err := held(ctx, someClient(t), nil, append([]string{"call"}, args...)...)
+	if err != nil && result.Stdout == "" {
+		return api.Call{Error: err.Error()} // the exec was not made: who polls looks again
+	}
 	if err != nil {
 		t.Fatal(err)
-	}
-	if result.Stdout == "" {
-		// On a busy node an exec may lose what was said; who polls looks again.
-		return api.Call{Error: fmt.Sprintf("exec ended with code %d and said nothing: %s", result.Code, result.Stderr)}
 	}
 	var out api.Call
 	if err := json.Unmarshal([]byte(result.Stdout), &out); err != nil {
@@ -125,7 +61,7 @@ func reachable(t *testing.T, url string) {
 	t.Helper()
 	for _, pod := range clients(t) {
 		poll(t, url+" is reached from pod "+pod, func(ctx context.Context) error {
-			result, err := rig.Run(inPod(ctx, pod, "load", "-fresh", "-count", "20", url))
+			result, err := held(ctx, pod, nil, "load", "-fresh", "-count", "20", url)
 			if err == nil && result.Code != 0 {
 				err = errors.New(result.Stderr)
 			}
@@ -138,7 +74,7 @@ func reachable(t *testing.T, url string) {
 type loop struct {
 	url   string
 	cmd   *exec.Cmd
-	stdin io.Closer
+	stdin io.WriteCloser
 	done  chan struct{}
 	log   bytes.Buffer // may be read after done
 
@@ -153,7 +89,7 @@ func startLoop(t *testing.T, url string, args ...string) *loop {
 	t.Helper()
 	reachable(t, url)
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
-	args = append([]string{"load", "-for", "10m", "-every", "25ms", "-stdin", "-trace"}, args...)
+	args = append([]string{"held", "load", "-for", "10m", "-every", "25ms", "-stdin", "-trace"}, args...)
 	l := &loop{url: url, cmd: inCluster(ctx, t, append(args, url)...), done: make(chan struct{}), changed: make(chan struct{})}
 	stdin, err := l.cmd.StdinPipe()
 	if err != nil {
@@ -171,6 +107,7 @@ func startLoop(t *testing.T, url string, args ...string) *loop {
 	go func() {
 		defer close(l.done)
 		l.read(json.NewDecoder(stdout))
+		_ = l.stdin.Close()
 		_ = l.cmd.Wait() // its log and samples say what failed
 	}()
 	t.Cleanup(func() {
@@ -187,7 +124,7 @@ func startLoop(t *testing.T, url string, args ...string) *loop {
 	return l
 }
 
-// read takes samples, and at last the sums.
+// read takes samples, and at last the sums, up to the NUL behind them.
 func (l *loop) read(lines *json.Decoder) {
 	for {
 		var line struct {
@@ -246,7 +183,7 @@ type loss struct{ from, to time.Time }
 // on their way when a session was lost.
 func (l *loop) stop(t *testing.T, lost ...loss) api.Load {
 	t.Helper()
-	_ = l.stdin.Close()
+	_, _ = l.stdin.Write([]byte{'\n'}) // a loop that has ended has said why
 	select {
 	case <-l.done:
 	case <-time.After(patience):
@@ -260,7 +197,7 @@ func (l *loop) stop(t *testing.T, lost ...loss) api.Load {
 		})
 	})
 	if l.total.Requests == 0 || l.total.Requests != len(l.samples) || failed {
-		t.Errorf("%s: %d of %d requests failed:\n%s", l.url, l.total.Failed, l.total.Requests, l.log.String())
+		t.Errorf("%v: %d of %d requests failed:\n%s", l.cmd.Args, l.total.Failed, l.total.Requests, l.log.String())
 	}
 	return l.total
 }
@@ -268,15 +205,23 @@ func (l *loop) stop(t *testing.T, lost ...loss) api.Load {
 // late is how long after begin the last request began that was answered by
 // somebody not wanted any more; 0 is none.
 func (l *loop) late(begin, end time.Time, unwanted func(api.Sample) bool) time.Duration {
+	all := l.between(begin, end, unwanted)
+	if len(all) == 0 {
+		return 0
+	}
+	return all[len(all)-1].Begin.Sub(begin)
+}
+
+// between returns the requests begun between two moments that are wanted.
+func (l *loop) between(begin, end time.Time, wanted func(api.Sample) bool) (all []api.Sample) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var last time.Duration
 	for _, s := range l.samples {
-		if s.Begin.After(begin) && s.Begin.Before(end) && unwanted(s) {
-			last = s.Begin.Sub(begin)
+		if s.Begin.After(begin) && s.Begin.Before(end) && wanted(s) {
+			all = append(all, s)
 		}
 	}
-	return last
+	return all
 }
 
 // runLoad runs `apps load` to its end; requests may fail.
@@ -284,7 +229,7 @@ func runLoad(t *testing.T, args ...string) api.Load {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
-	result, err := rig.Run(inCluster(ctx, t, append([]string{"load"}, args...)...))
+	result, err := held(ctx, someClient(t), nil, append([]string{"load"}, args...)...)
 	if err != nil {
 		t.Fatal(err)
 	}

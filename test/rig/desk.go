@@ -50,10 +50,13 @@ type Result struct {
 }
 
 // Run runs a command to its end. The error is about running it; a command that
-// fails has a Code.
+// fails has a Code. A command that has a Stdout keeps it.
 func Run(cmd *exec.Cmd) (Result, error) {
 	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if cmd.Stdout == nil {
+		cmd.Stdout = &stdout
+	}
+	cmd.Stderr = &stderr
 	err := cmd.Run()
 	result := Result{Stdout: stdout.String(), Stderr: stderr.String()}
 	if cmd.ProcessState != nil {

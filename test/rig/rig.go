@@ -37,6 +37,8 @@ type Rig struct {
 	AgentImage string
 	// AppsBinary is the path of the test applications' binary.
 	AppsBinary string
+	// AppsImage is the test applications' image, like AgentImage. Deploy uses it.
+	AppsImage string
 	// Admin may do everything; for looking at and preparing, never for what is
 	// tested.
 	Admin kubernetes.Interface
@@ -88,23 +90,28 @@ func (r *Rig) build(ctx context.Context, dir string) error {
 		return err
 	}
 	if r.Cluster.Lacks(provider.LoadImages) != "" {
-		r.AgentImage = r.Cluster.AgentImage
+		r.AgentImage, r.AppsImage = r.Cluster.AgentImage, r.Cluster.AppsImage
 		return nil
 	}
 	agent := filepath.Join(dir, "tele-agent")
 	if err := gobuild.Build(ctx, gobuild.Target{Package: module + "/cmd/tele-agent", Output: agent}); err != nil {
 		return err
 	}
+	// A name of its own for each content: a node keeps what it has by that name, and a
+	// pod that runs what it was.
 	tag, err := digest(agent)
 	if err != nil {
 		return err
 	}
-	// A name of its own for each content: a node keeps what it has by that name.
 	r.AgentImage = "localhost/tele-agent:" + tag
 	if err := r.load(ctx, dir, r.AgentImage, "/tele-agent", agent); err != nil {
 		return err
 	}
-	return r.load(ctx, dir, manifests.Image, manifests.Binary, r.AppsBinary)
+	if tag, err = digest(r.AppsBinary); err != nil {
+		return err
+	}
+	r.AppsImage = "localhost/tele-test-apps:" + tag
+	return r.LoadApps(ctx, dir, r.AppsImage)
 }
 
 // LoadApps brings the test applications to every node under another name.
@@ -112,12 +119,28 @@ func (r *Rig) LoadApps(ctx context.Context, dir, name string) error {
 	return r.load(ctx, dir, name, manifests.Binary, r.AppsBinary)
 }
 
-// load packs a static binary as an image and brings it to every node.
-func (r *Rig) load(ctx context.Context, dir, name, path, binary string) error {
+// LoadTools brings an image of the test applications to every node that also has
+// /bin/cat and /bin/env, as few images of one static binary do. It returns its name.
+func (r *Rig) LoadTools(ctx context.Context, dir string) (string, error) {
+	tag, err := digest(r.AppsBinary)
+	if err != nil {
+		return "", err
+	}
+	name := "localhost/tele-test-apps:" + tag + "-tools"
+	return name, r.load(ctx, dir, name, manifests.Binary, r.AppsBinary, "/bin/cat", "/bin/env")
+}
+
+// load packs a static binary as an image and brings it to every node. The binary is at
+// path and at the other paths.
+func (r *Rig) load(ctx context.Context, dir, name, path, binary string, others ...string) error {
+	files := []image.File{{Path: path, Source: binary}}
+	for _, other := range others {
+		files = append(files, image.File{Path: other, Source: binary})
+	}
 	img, err := image.Pack(image.Spec{
 		Name: name, Platform: "linux/" + runtime.GOARCH,
 		Entrypoint: []string{path}, User: "65532:65532",
-		Files: []image.File{{Path: path, Source: binary}},
+		Files: files,
 	})
 	if err != nil {
 		return err
@@ -164,10 +187,10 @@ func (r *Rig) Deploy(ctx context.Context, apps ...manifests.App) error {
 	return nil
 }
 
-// useImage makes an application's pods use the image that a cluster elsewhere
-// can pull, where the environment names one.
+// useImage makes an application's pods use the image of this tree, or what the
+// environment names for a cluster elsewhere.
 func (r *Rig) useImage(app manifests.App) {
-	if r.Cluster.AppsImage == "" {
+	if r.AppsImage == "" {
 		return
 	}
 	template := &corev1.PodTemplateSpec{}
@@ -179,7 +202,7 @@ func (r *Rig) useImage(app manifests.App) {
 	}
 	for i := range template.Spec.Containers {
 		if c := &template.Spec.Containers[i]; c.Image == manifests.Image {
-			c.Image = r.Cluster.AppsImage
+			c.Image = r.AppsImage
 		}
 	}
 }

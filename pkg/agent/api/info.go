@@ -14,10 +14,14 @@ type Feature string
 
 // The features of an agent.
 const (
-	FeatureRules  Feature = "rules"  // ServiceRegister, with the action Take
-	FeatureMatch  Feature = "match"  // Rule.Match
-	FeatureListen Feature = "listen" // ServiceListen
-	FeatureProbe  Feature = "probe"  // ServiceProbe, and Captured.MSS; on Linux alone
+	FeatureRules    Feature = "rules"    // ServiceRegister, with the action Take
+	FeatureMatch    Feature = "match"    // Rule.Match
+	FeatureDown     Feature = "down"     // Rule.Down
+	FeatureMirror   Feature = "mirror"   // the action Mirror
+	FeatureTakeOver Feature = "takeover" // Registration.TakeOver
+	FeatureListen   Feature = "listen"   // ServiceListen
+	FeatureWatch    Feature = "watch"    // ServiceWatch
+	FeatureProbe    Feature = "probe"    // ServiceProbe, and Captured.MSS; on Linux alone
 )
 
 // Info is what an agent tells about itself and its pod.

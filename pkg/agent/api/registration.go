@@ -24,6 +24,10 @@ type Registration struct {
 	ID    string `json:"id"`
 	Owner Owner  `json:"owner"`
 	Rules []Rule `json:"rules"`
+	// TakeOver ends registrations that stand in the way of this one and whose
+	// session is not reached. Without it only those of the same user and host end.
+	// An agent without FeatureTakeOver refuses it.
+	TakeOver bool `json:"takeOver,omitempty"`
 }
 
 // Rule says what becomes of the traffic of one port of the app.
@@ -33,14 +37,31 @@ type Rule struct {
 	// Match says which requests are meant; none: all traffic, whatever it is.
 	// An agent without FeatureMatch refuses it.
 	Match []Condition `json:"match,omitempty"`
+	// Down says who answers what the session does not accept while it is reached:
+	// its handler may not listen. "" is the app. An agent without FeatureDown refuses
+	// another.
+	Down Down `json:"down,omitempty"`
 }
+
+// Down is what becomes of traffic that a live session does not accept.
+type Down string
+
+// Refuse answers requests with an error, and resets other connections.
+const Refuse Down = "refuse"
 
 // Action is what a rule does with the traffic that it is about.
 type Action string
 
-// Take offers new connections to the session, or with a Match the requests of all
-// connections; what it does not accept reaches the app.
-const Take Action = "take"
+// The actions.
+const (
+	// Take offers new connections to the session, or with a Match the requests of
+	// all connections; what it does not accept reaches the app.
+	Take Action = "take"
+	// Mirror offers copies of what clients send, and drops what is answered. Who
+	// answers the client does not wait for it, and what cannot be delivered is
+	// dropped and counted. An agent without FeatureMirror refuses it.
+	Mirror Action = "mirror"
+)
 
 // ParseRegistration reads a Registration from JSON and validates it. It
 // refuses fields and actions that it does not know: they are a newer session's,
@@ -71,8 +92,10 @@ func (r Registration) Validate() error {
 		switch {
 		case rule.Port == 0:
 			return errPort("rule")
-		case rule.Action != Take:
+		case rule.Action != Take && rule.Action != Mirror:
 			return fmt.Errorf("unknown action %q for port %d", rule.Action, rule.Port)
+		case rule.Down != "" && rule.Down != Refuse:
+			return fmt.Errorf("unknown choice %q for port %d while the handler is down", rule.Down, rule.Port)
 		case seen[rule.Port]:
 			return fmt.Errorf("two rules for port %d", rule.Port)
 		}
@@ -92,6 +115,10 @@ type Holder struct {
 	// Taken counts the connections, or with a Match the requests, that the
 	// session has taken.
 	Taken int64 `json:"taken,omitempty"`
+	// Mirror says that they are copies, and Dropped how many of them were cut or
+	// not sent at all.
+	Mirror  bool  `json:"mirror,omitempty"`
+	Dropped int64 `json:"dropped,omitempty"`
 	// LostSeconds is since when the session is not reached: the traffic goes to
 	// the app until it comes back. 0 while it is reached.
 	LostSeconds float64 `json:"lostSeconds,omitempty"`

@@ -41,7 +41,7 @@ func TestParseRegistrationRefuses(t *testing.T) {
 		`{"id":"i","rules":[{"port":80,"action":"take","match":[{"on":"method","test":"anyOf"}]}]}`:                         `0 methods`,
 		`{"id":"i","rules":[{"port":80,"action":"take"}],"until":"noon"}`:                                                   `unknown field "until"`,
 		`{"id":"i","owner":{"team":"x"},"rules":[{"port":80,"action":"take"}]}`:                                             `unknown field "team"`,
-		`{"id":"i","rules":[{"port":80,"action":"mirror"}]}`:                                                                `unknown action "mirror" for port 80`,
+		`{"id":"i","rules":[{"port":80,"action":"steal"}]}`:                                                                 `unknown action "steal" for port 80`,
 		`{"id":"i","rules":[{"port":80}]}`:                                             `unknown action "" for port 80`,
 		`{"id":"i","rules":[{"port":80,"action":"take"},{"port":80,"action":"take"}]}`: "two rules for port 80",
 		`{"id":"i","rules":[{"port":0,"action":"take"}]}`:                              "0 is not a port",

@@ -30,4 +30,8 @@ const (
 	// until the flow ends or 10 s have passed; then it closes both. An address
 	// that agents do not dial is refused with the reason tunnel.Denied.
 	ServiceProbe = "probe"
+	// ServiceWatch takes a WatchRequest and answers with an Exchange as JSON for each
+	// request that ends, until the flow does. Of connections that began before, and
+	// that are passed on whole, it does not tell.
+	ServiceWatch = "watch"
 )

@@ -6,18 +6,23 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// exchange is a request that an upstream has been sent. What is not a channel is
-// read after done.
+// exchange is a request that an upstream has been sent. What is neither a channel nor
+// atomic is read after done.
 type exchange struct {
 	method   string
 	upgrades bool // it offers another protocol
 	done     chan struct{}
+	answered atomic.Bool // the answer's head, of none that another follows, has come
 
+	status   int     // of the answer; 0: none
+	got      int64   // bytes of its body
 	begun    bool    // a part of the answer has been passed on
 	lasts    bool    // the upstream takes another request
+	last     bool    // the client was told that no other answer follows
 	ended    bool    // the upstream has ended, and that ends the answer
 	switched bool    // to another protocol
 	opaque   Opacity // why the answer cannot be followed
@@ -34,12 +39,14 @@ func (e *exchange) over() bool {
 	}
 }
 
-// pass sends a request to an upstream and returns when its answer is over. head is
-// the request's as it came, sent what is to be sent of it. again: r.in does not begin
-// with the request any more.
-func (r *relay) pass(up *upstream, req *request, head, sent []byte, again bool) (goesOn bool, err error) {
-	ex := &exchange{method: req.method, upgrades: req.upgrade != "", done: make(chan struct{})}
-	up.expect(ex)
+func newExchange(req *request) *exchange {
+	return &exchange{method: req.method, upgrades: req.upgrade != "", done: make(chan struct{})}
+}
+
+// pass sends a request to an upstream, which expects ex, and returns when its answer is
+// over. head is the request's as it came, sent what is to be sent of it. again: r.in does
+// not begin with the request any more.
+func (r *relay) pass(up *upstream, req *request, ex *exchange, head, sent []byte, again bool) (goesOn bool, err error) {
 	woken, stopWaking := r.wakeAt(ex)
 	if up.taker != nil {
 		up.taker.Taken()
@@ -65,13 +72,20 @@ func (r *relay) pass(up *upstream, req *request, head, sent []byte, again bool) 
 	_ = r.client.SetReadDeadline(time.Time{})
 	switch {
 	case r.ctx.Err() != nil:
+		req.watched(up, ex, context.Cause(r.ctx))
 		return false, context.Cause(r.ctx)
-	case cut && up == r.app: // the rest goes where the beginning went
+	case cut && up.app: // the rest goes where the beginning went
+		if ex.over() {
+			err = ex.err
+		}
+		req.watched(up, ex, err)
 		r.cfg.Opaque(why)
 		return false, r.raw(up)
 	case cut:
-		return false, r.leave(up, err)
-	case up == r.app:
+		req.watched(up, ex, err)
+		return false, r.quit(up, err)
+	case up.app:
+		req.watched(up, ex, ex.err)
 		return r.afterApp(req, ex, err != nil)
 	}
 	return r.afterHandler(up, req, ex, head, err != nil)
@@ -100,29 +114,31 @@ func (r *relay) afterApp(req *request, ex *exchange, broken bool) (goesOn bool, 
 
 // afterHandler is the end of an exchange with a handler.
 func (r *relay) afterHandler(up *upstream, req *request, ex *exchange, head []byte, broken bool) (goesOn bool, err error) {
-	switch {
-	case ex.err != nil && !ex.begun && req.repeats():
+	if ex.err != nil && !ex.begun && req.repeats() && !up.taker.Refuses() {
 		r.cfg.Log.Debug("the handler did not answer, the app does", "err", ex.err)
+		req.instead(up.taker, ex.err)
 		up.close()
 		delete(r.handlers, up.taker)
 		return r.passToApp(req, head, true)
+	}
+	req.watched(up, ex, ex.err)
+	switch {
 	case ex.err != nil:
 		return false, ex.err
 	case ex.switched:
 		return false, r.raw(up)
 	case ex.opaque != "":
-		return false, r.leave(up, ex.opaque)
+		return false, r.quit(up, ex.opaque)
 	}
 	r.rest(up, ex)
-	r.comeBack()
-	over := broken || !req.lasts || !ex.lasts
+	over := broken || !req.lasts || !ex.lasts || ex.last
 	return !over, r.endIf(over)
 }
 
-// leave ends a connection whose request or answer at a handler cannot be followed:
+// quit ends a connection whose request or answer at a handler cannot be followed:
 // what comes after it may be meant for the app. What the handler has to say still
 // arrives if it ends soon.
-func (r *relay) leave(up *upstream, why error) error {
+func (r *relay) quit(up *upstream, why error) error {
 	up.closeWrite()
 	select {
 	case <-up.ended:
@@ -142,15 +158,21 @@ func (r *relay) passBody(up *upstream, req *request, ex *exchange, woken <-chan 
 	d := newBody(req.body)
 	buf := bodies.Get().(*[]byte)
 	defer bodies.Put(buf)
-	b := r.in
+	b, begun := r.in, false
 	for {
 		n, ended, bad := d.take(b)
+		begun = begun || n > 0
+		if req.exchange != nil {
+			req.exchange.Sent += int64(n)
+		}
+		req.copied(b[:n])
 		if n > 0 {
 			if _, err := up.conn.Write(b[:n]); err != nil {
 				return err
 			}
 		}
 		if bad != nil || ended {
+			req.whole = bad == nil
 			r.in = append([]byte(nil), b[n:]...)
 			return bad
 		}
@@ -166,14 +188,20 @@ func (r *relay) passBody(up *upstream, req *request, ex *exchange, woken <-chan 
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			<-woken
 			_ = r.client.SetReadDeadline(time.Time{})
-			if up != r.app && (ex.err != nil || ex.ended || !ex.lasts) {
+			if up.app && ex.err != nil {
+				return ex.err
+			}
+			if up.app && ex.ended {
+				_ = r.client.CloseWrite() // it may go on, and is told that the app does not
+			}
+			if !up.app && (ex.err != nil || ex.ended || !ex.lasts) {
 				return errAnswered
 			}
 		case err != nil:
 			r.fail(err)
 			return err
 		}
-		if n > 0 && req.expects && ex.over() {
+		if n > 0 && req.expects && (!begun && ex.answered.Load() || ex.over()) {
 			r.in = append([]byte(nil), b...)
 			return Ambiguous // the body, or the next request
 		}
@@ -201,6 +229,20 @@ func (r *relay) wakeAt(ex *exchange) (woken <-chan struct{}, stop func()) {
 
 var bodies = sync.Pool{New: func() any { return new(make([]byte, 32<<10)) }}
 
+// passEnd tells an upstream that the client sends no more, unless another request is
+// to come before. What has come behind a request and is none is the app's now: it may
+// wait for all of it before it answers.
+func (r *relay) passEnd(up *upstream) {
+	if len(r.in) > 0 {
+		if _, err := parseRequest(r.in); err == nil || !up.app {
+			return
+		}
+		_, _ = up.conn.Write(r.in) // its reader notices what goes wrong
+		r.in = nil
+	}
+	up.closeWrite()
+}
+
 // await waits for the end of an answer, or of the connection. Meanwhile it goes on
 // reading, so that it sees a client that goes, up to the size of a head.
 func (r *relay) await(up *upstream, ex *exchange) {
@@ -213,9 +255,9 @@ func (r *relay) await(up *upstream, ex *exchange) {
 			r.fail(err) // the upstream is to see it
 			return
 		}
-		if r.eof && len(r.in) == 0 {
-			up.closeWrite()
-		}
+	}
+	if r.eof {
+		r.passEnd(up)
 	}
 	select {
 	case <-ex.done:

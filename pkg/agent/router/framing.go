@@ -34,6 +34,9 @@ func framingOf(fields []field, minor byte) (framing, error) {
 		}
 		return framing{counted: true, length: n}, nil
 	case len(lengths) == 0 && len(codings) == 1 && isToken(codings[0]) && strings.EqualFold(codings[0], "chunked") && minor == '1':
+		if announced := tokensOf(fields, "Trailer"); announced["transfer-encoding"] || announced["content-length"] || announced["trailer"] {
+			return framing{}, Ambiguous
+		}
 		return framing{chunked: true}, nil
 	}
 	return framing{}, Ambiguous
@@ -45,7 +48,8 @@ type body struct {
 	left     int64 // of a counted body, or of a chunk with its CRLF
 	line     []byte
 	state    chunkState
-	trailing int // bytes of the trailers
+	excess   int64 // bytes of chunk lines beyond what maxExcess explains
+	trailing int   // bytes of the trailers
 }
 
 // chunkState is what a chunked body continues with.
@@ -104,6 +108,9 @@ func (d *body) take(b []byte) (n int, ended bool, err error) {
 const (
 	// maxChunkLine bounds a chunk's size with its extensions, and a trailer.
 	maxChunkLine = 4000
+	// maxExcess is how many bytes the lines of chunks may have beyond 16 and twice
+	// the data of each; net/http refuses more.
+	maxExcess = 16 << 10
 	// maxTrailers bounds all trailers of a body.
 	maxTrailers = 4000
 )
@@ -133,14 +140,18 @@ func (d *body) endLine(line string) error {
 		}
 		return nil
 	}
-	digits, extension, _ := strings.Cut(line, ";")
-	digits = strings.TrimRight(digits, " \t")
+	// net/http allows blanks at the end of the line, but none before an extension.
+	digits, extension, _ := strings.Cut(strings.TrimRight(line, " \t"), ";")
 	// Sixteen digits and a sign are where parsers differ.
 	if digits == "" || len(digits) > 15 || strings.Trim(digits, "0123456789abcdefABCDEF") != "" || !isValue(extension) {
 		return Ambiguous
 	}
 	size, err := strconv.ParseInt(digits, 16, 64)
 	if err != nil {
+		return Ambiguous
+	}
+	d.excess = max(0, d.excess+int64(len(line))+2-16-2*size)
+	if d.excess > maxExcess {
 		return Ambiguous
 	}
 	d.state, d.left = inChunk, size+2

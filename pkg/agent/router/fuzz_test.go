@@ -16,6 +16,8 @@ var requestSeeds = []string{
 	"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
 	"POST /a%2fb?x=1;y HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcGET",
 	"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: T\r\n\r\n3;x=y\r\nabc\r\n0\r\nT: 1\r\n\r\nGET",
+	"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3 ;x=y\r\nabc\r\n0 \r\n\r\n",
+	"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: a, Trailer\r\n\r\n0\r\n\r\n",
 	"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
 	"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\r\n",
 	"OPTIONS * HTTP/1.1\r\nHost:\r\n\r\n",

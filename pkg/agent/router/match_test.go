@@ -95,3 +95,22 @@ func TestContains(t *testing.T) {
 		}
 	}
 }
+
+// TestWithoutUpgradeOffer: only the offer of HTTP/2 is taken back.
+func TestWithoutUpgradeOffer(t *testing.T) {
+	const begin, end = "GET / HTTP/1.1\r\nHost: a\r\n", "X: y\r\n\r\n"
+	for offer, left := range map[string]string{
+		"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAM\r\n":             "",
+		"Connection: keep-alive, upgrade, HTTP2-Settings\r\nupgrade: H2C\r\nHTTP2-Settings: AAM\r\n": "Connection: keep-alive\r\n",
+		"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: websocket, h2c\r\nHTTP2-Settings: AAM\r\n":  "Connection: Upgrade\r\nUpgrade: websocket\r\n",
+		"Connection: Upgrade\r\nUpgrade: websocket\r\n":                                              "Connection: Upgrade\r\nUpgrade: websocket\r\n",
+	} {
+		req, err := parseRequest([]byte(begin + offer + end))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := string(withoutUpgradeOffer(req, []byte(begin+offer+end))); got != begin+left+end {
+			t.Errorf("%q becomes %q, want %q", offer, got, begin+left+end)
+		}
+	}
+}

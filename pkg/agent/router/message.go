@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net/url"
 	"strings"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/router/h2"
 )
 
 const (
@@ -22,7 +24,7 @@ type Opacity string
 const (
 	NotHTTP   Opacity = "not HTTP"
 	TLS       Opacity = "TLS"
-	HTTP2     Opacity = "HTTP/2"
+	HTTP2     Opacity = "HTTP/2"         // after HTTP/1
 	Ambiguous Opacity = "ambiguous HTTP" // parsers may differ about it
 	TooLong   Opacity = "head too long"
 	TooSlow   Opacity = "head too slow"
@@ -53,6 +55,13 @@ type request struct {
 	lasts          bool // the client means to send more requests
 	expects        bool // it waits for a 100 before the body
 	upgrade        string
+
+	whole   bool // all of it has been passed on
+	copiers []*Copier
+	taps    []*Tap // of the copies, to see when they are answered
+
+	exchange *Exchange // nil: nobody watches
+	seen     func(Exchange)
 }
 
 // answer is the head of an answer.
@@ -66,6 +75,12 @@ type answer struct {
 // parseRequest reads the head at the beginning of b. It returns errShort when b may
 // become one, and an Opacity when it is nothing that the router understands.
 func parseRequest(b []byte) (*request, error) {
+	if n := min(len(b), len(h2.Preface)); n >= 4 && string(b[:n]) == h2.Preface[:n] {
+		if n < len(h2.Preface) {
+			return nil, errShort
+		}
+		return nil, HTTP2
+	}
 	if why := foreign(b); why != "" {
 		return nil, why
 	}
@@ -118,14 +133,11 @@ const foreignBytes = 33
 
 // foreign says what b is that is no request of HTTP/1, as soon as that can be told.
 func foreign(b []byte) Opacity {
-	const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-	switch n := min(len(b), len(preface)); {
-	case n == 0:
+	switch {
+	case len(b) == 0:
 		return ""
 	case b[0] == 0x16: // a handshake record: RFC 8446, 5.1
 		return TLS
-	case n >= 4 && string(b[:n]) == preface[:n]:
-		return HTTP2
 	}
 	// A method and a space; no method that anybody uses is longer than 32 bytes.
 	method, _, found := bytes.Cut(b[:min(len(b), foreignBytes)], []byte(" "))
@@ -252,6 +264,25 @@ func parseAnswer(b []byte, method string) (*answer, error) {
 		a.lasts = false
 	}
 	return a, nil
+}
+
+// lastHead returns the head of an answer as one that no other follows.
+func lastHead(head []byte) []byte {
+	var out strings.Builder
+	for line := range strings.SplitAfterSeq(strings.TrimSuffix(string(head), "\r\n"), "\r\n") {
+		name, value, _ := strings.Cut(strings.TrimSuffix(line, "\r\n"), ":")
+		switch strings.ToLower(name) {
+		case "keep-alive":
+			continue
+		case "connection": // some clients look at the first of them alone
+			if line = without(name, value, "keep-alive"); line == "" {
+				continue
+			}
+			line += "\r\n"
+		}
+		out.WriteString(line)
+	}
+	return []byte(out.String() + "Connection: close\r\n\r\n")
 }
 
 // isToken reports whether s is a token of RFC 9110, 5.6.2.

@@ -1,15 +1,15 @@
 package router
 
 import (
-	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"sync"
 	"time"
 
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/router/h2"
 	"github.com/kubectl-tele/kubectl-tele/pkg/splice"
 )
 
@@ -22,28 +22,33 @@ const (
 	keepHandler = time.Second
 )
 
-// Taker is who takes a request: a session.
-type Taker interface {
-	// Open offers a stream for the requests of one client. An error means that the
-	// app is to answer.
-	Open(ctx context.Context) (splice.Conn, error)
-	// Taken is told of each request that is sent.
-	Taken()
-	// Ended is closed when no more requests may be offered.
-	Ended() <-chan struct{}
-}
+// Taker is who takes requests: a session. A stream that it opens is for the requests of
+// one client.
+type Taker = h2.Taker
 
 // Config is what a connection is routed by.
 type Config struct {
 	// Pick returns who takes a request, nil for the app. It is asked for each.
 	Pick func(Subject) Taker
+	// Mirrors, if set, returns who gets a copy of a request.
+	Mirrors func(Subject) []Mirror
+	// Mirrored bounds what is held for them.
+	Mirrored *h2.Budget
 	// DialApp connects to the app. A client whose app is not reached is reset,
 	// whoever would take its requests.
 	DialApp func(ctx context.Context) (splice.Conn, error)
 	// Opaque is told, once, why a connection cannot be looked into.
 	Opaque func(Opacity)
-	Log    *slog.Logger
+	// Watch, if set, is asked at each request for who is told of it in the end; nil:
+	// nobody.
+	Watch func() func(Exchange)
+	// Held bounds what connections of HTTP/2 hold.
+	Held *h2.Budget
+	Log  *slog.Logger
 }
+
+// Mirror is one who gets copies of requests.
+type Mirror = h2.Mirror
 
 // Subject is a request to be picked for.
 type Subject struct{ r *request }
@@ -59,7 +64,7 @@ func Serve(ctx context.Context, client splice.Conn, cfg Config) error {
 		_ = splice.Reset(client)
 		return err
 	}
-	r := &relay{cfg: cfg, client: client, handlers: map[Taker]*upstream{}, conns: map[splice.Conn]bool{}}
+	r := &relay{cfg: cfg, outer: ctx, client: client, handlers: map[Taker]*upstream{}, conns: map[splice.Conn]bool{}}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	r.ctx, r.fail = ctx, cancel
@@ -72,6 +77,7 @@ func Serve(ctx context.Context, client splice.Conn, cfg Config) error {
 	if err != nil {
 		r.resetAll()
 	}
+	cancel(nil)
 	r.closeAll()
 	return err
 }
@@ -80,6 +86,7 @@ func Serve(ctx context.Context, client splice.Conn, cfg Config) error {
 // upstream has one that reads its answers.
 type relay struct {
 	cfg    Config
+	outer  context.Context // of who serves: it outlives the connection
 	ctx    context.Context
 	fail   context.CancelCauseFunc
 	client splice.Conn
@@ -87,13 +94,17 @@ type relay struct {
 	in  []byte // read from the client, not passed on yet
 	eof bool   // the client sends no more
 
-	app      *upstream
 	handlers map[Taker]*upstream
 
 	// state guards what both this goroutine and those of upstreams decide by.
-	state  sync.Mutex
-	away   bool // a handler is asked, so what the app says or does is not for the client
-	ending bool // the client was told that the app has ended
+	state       sync.Mutex
+	app         *upstream // set by this goroutine, or while handlerLast by the app's own
+	begun       bool      // the client speaks HTTP/1, or is not understood
+	handlerLast bool      // a handler was asked last, so what the app says or does is not for the client
+	ending      bool      // the client was told that the app has ended
+	waiting     bool      // nextRequest waits, and wakeLocked may move its deadline
+	redialed    time.Time // when the app was, last, for no request; zero: never
+	refused     time.Time // since when the app ends its connections; zero: it does not
 
 	mu    sync.Mutex
 	conns map[splice.Conn]bool // all upstreams', for resetAll
@@ -102,13 +113,20 @@ type relay struct {
 // run routes requests until the client or the app has ended, or the connection is
 // opaque.
 func (r *relay) run() error {
-	for {
+	for first := true; ; first = false {
 		req, err := r.nextRequest()
 		var why Opacity
+		isOpaque := errors.As(err, &why)
+		if isOpaque && why == HTTP2 && first {
+			return r.http2()
+		}
+		if early := r.begin(); early != "" && !isOpaque {
+			isOpaque, why = true, early
+		}
 		switch {
-		case errors.As(err, &why):
+		case isOpaque:
 			r.cfg.Opaque(why)
-			return r.raw(r.app)
+			return r.rawToApp()
 		case errors.Is(err, io.EOF):
 			return r.finish()
 		case errors.Is(err, errEnded):
@@ -117,89 +135,67 @@ func (r *relay) run() error {
 			return err
 		}
 		goesOn, err := r.exchange(req)
-		if err != nil || !goesOn {
+		switch {
+		case errors.Is(err, errEnded):
+			return r.endIf(true)
+		case err != nil || !goesOn:
 			return err
 		}
 	}
 }
 
-// nextRequest waits for the head of a request. It is io.EOF when the client sends
-// no more, and an Opacity when what comes is no request to be looked at.
-func (r *relay) nextRequest() (*request, error) {
-	defer func() { _ = r.client.SetReadDeadline(time.Time{}) }()
-	tried, limited := -1, false
-	for {
-		if why := r.app.spokeUp(); why != "" {
-			return nil, why
-		}
-		if r.isEnding() {
-			return nil, errEnded
-		}
-		if len(r.in) > 0 && (tried < foreignBytes || bytes.IndexByte(r.in[tried:], '\n') >= 0 || len(r.in) >= maxHead) {
-			req, err := parseRequest(r.in)
-			if !errors.Is(err, errShort) {
-				return req, err
-			}
-			tried = len(r.in)
-		}
-		switch {
-		case r.eof && len(r.in) > 0:
-			return nil, NotHTTP
-		case r.eof:
-			return nil, io.EOF
-		case len(r.in) > 0 && !limited:
-			limited = true
-			_ = r.client.SetReadDeadline(time.Now().Add(headLimit))
-		}
-		err := r.readClient()
-		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			return nil, TooSlow
-		case err != nil:
-			return nil, err
-		}
-	}
-}
-
-// readClient reads more of what the client sends; r.eof notes the end.
-func (r *relay) readClient() error {
-	buf := buffers.Get().(*[]byte)
-	defer buffers.Put(buf)
-	n, err := r.client.Read(*buf)
-	r.in = append(r.in, (*buf)[:n]...)
-	if errors.Is(err, io.EOF) {
-		r.eof = true
-		return nil
-	}
-	return err
-}
-
-var buffers = sync.Pool{New: func() any { return new(make([]byte, 8<<10)) }}
-
 // exchange passes one request on, and its answer back. goesOn reports whether
 // another request may follow.
 func (r *relay) exchange(req *request) (goesOn bool, err error) {
 	head := r.in[:req.size]
+	req.whole = req.body.none()
+	r.watch(req)
+	r.copies(req, head)
+	defer req.endCopies()
+	defer func() { req.untold(err) }()
 	taker := r.cfg.Pick(Subject{req})
 	if taker == nil {
 		req.forget()
 		return r.passToApp(req, head, false)
 	}
-	if why, ended := r.goAway(); ended {
+	if why, ended := r.leaveApp(); ended {
 		return false, r.endIf(true)
 	} else if why != "" {
 		r.cfg.Opaque(why)
 		return false, r.raw(r.app)
 	}
+	r.checkApp()
 	up, err := r.handlerFor(taker)
+	if err != nil && taker.Refuses() {
+		return false, r.refuse(req, taker)
+	}
 	if err != nil {
 		r.cfg.Log.Debug("session did not take the request", "err", err)
+		req.instead(taker, err)
 		req.forget()
 		return r.passToApp(req, head, false)
 	}
 	offered := withoutUpgradeOffer(req, head)
 	req.forget()
-	return r.pass(up, req, head, offered, false)
+	ex := newExchange(req)
+	up.expect(ex)
+	return r.pass(up, req, ex, head, offered, false)
+}
+
+// refusal is the answer to a request that nobody takes.
+const refusal = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s"
+
+// refuse answers that nobody takes a request, and ends the connection.
+func (r *relay) refuse(req *request, taker Taker) error {
+	text := h2.NobodyAnswers + "\n"
+	if req.method == "HEAD" {
+		text = ""
+	}
+	req.refused(taker)
+	if _, err := fmt.Fprintf(r.client, refusal, len(text), text); err != nil {
+		return err
+	}
+	return r.endIf(true)
 }
 
 // errEnded is the end of an app whose client was told of it: requests that came
@@ -212,50 +208,14 @@ func (r *relay) isEnding() bool {
 	return r.ending
 }
 
-// goAway notes that a handler is asked from now on, unless the app has spoken or
-// ended before.
-func (r *relay) goAway() (why Opacity, ended bool) {
-	r.state.Lock()
-	defer r.state.Unlock()
-	r.away = !r.ending && r.app.unasked == ""
-	return r.app.unasked, r.ending
-}
-
-func (r *relay) comeBack() {
-	r.state.Lock()
-	defer r.state.Unlock()
-	r.away = false
-}
-
 // passToApp is pass to the app.
 func (r *relay) passToApp(req *request, head []byte, again bool) (goesOn bool, err error) {
-	app, err := r.appFor()
+	ex := newExchange(req)
+	app, err := r.askApp(ex)
 	if err != nil {
 		return false, err
 	}
-	r.comeBack()
-	return r.pass(app, req, head, head, again)
-}
-
-// appFor returns the app's connection, a new one when it has ended while a handler
-// answered.
-func (r *relay) appFor() (*upstream, error) {
-	if !r.app.hasEnded() {
-		return r.app, nil
-	}
-	if r.isEnding() {
-		return nil, errEnded
-	}
-	conn, err := r.cfg.DialApp(r.ctx)
-	if err != nil {
-		return nil, err
-	}
-	r.app.close()
-	app := r.follow(conn, true)
-	r.state.Lock()
-	defer r.state.Unlock()
-	r.app = app
-	return app, nil
+	return r.pass(app, req, ex, head, head, again)
 }
 
 // handlerFor returns the connection to who takes a request.
@@ -293,15 +253,21 @@ func (r *relay) rest(up *upstream, ex *exchange) {
 	delete(r.handlers, up.taker)
 }
 
+// rawToApp is raw to the app, for what comes between two requests.
+func (r *relay) rawToApp() error {
+	app, err := r.askApp(nil)
+	if errors.Is(err, errEnded) {
+		return r.endIf(true)
+	} else if err != nil {
+		return err
+	}
+	return r.raw(app)
+}
+
 // raw joins client and upstream for good, what has been read first.
 func (r *relay) raw(up *upstream) error {
-	if up == r.app {
-		var err error
-		if up, err = r.appFor(); errors.Is(err, errEnded) {
-			return r.endIf(true)
-		} else if err != nil {
-			return err
-		}
+	if up.hasEnded() { // the rest of what it has begun is for nobody else
+		return r.endIf(true)
 	}
 	err := up.stop()
 	if err != nil {
@@ -335,10 +301,10 @@ func (r *relay) endIf(over bool) error {
 // finish is the end of a client that has sent all: the app gets to know, and may
 // have more to say.
 func (r *relay) finish() error {
-	if !r.app.hasEnded() {
-		r.app.closeWrite()
+	if app := r.lastApp(); !app.hasEnded() {
+		app.closeWrite()
 		select {
-		case <-r.app.ended:
+		case <-app.ended:
 		case <-r.ctx.Done():
 			return context.Cause(r.ctx)
 		}
@@ -373,7 +339,7 @@ func (r *relay) resetAll() {
 // closeAll ends every upstream and waits for its goroutine.
 func (r *relay) closeAll() {
 	_ = r.client.Close()
-	r.app.close()
+	r.lastApp().close()
 	for _, up := range r.handlers {
 		up.close()
 	}

@@ -11,12 +11,14 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
 	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/router/h2"
 	"github.com/kubectl-tele/kubectl-tele/pkg/splice"
 )
 
@@ -29,6 +31,7 @@ type scene struct {
 	client  *net.TCPConn
 	app     net.Listener
 	handler net.Listener
+	refuses bool // nobody answers in place of the handler
 	ended   chan error
 	once    sync.Once // for ended
 
@@ -37,7 +40,10 @@ type scene struct {
 }
 
 // side is a taker with a handler at an address.
-type side struct{ address string }
+type side struct {
+	address string
+	refuses bool
+}
 
 func (s side) Open(ctx context.Context) (splice.Conn, error) {
 	var d net.Dialer
@@ -49,6 +55,8 @@ func (s side) Open(ctx context.Context) (splice.Conn, error) {
 }
 
 func (s side) Taken() {}
+
+func (s side) Refuses() bool { return s.refuses }
 
 func (s side) Ended() <-chan struct{} { return nil }
 
@@ -78,17 +86,18 @@ func newScene(t *testing.T) *scene {
 		s.ended <- Serve(context.Background(), conn.(*net.TCPConn), Config{
 			Pick: func(r Subject) Taker {
 				if r.Matches(mine) {
-					return side{s.handler.Addr().String()}
+					return side{s.handler.Addr().String(), s.refuses}
 				}
 				return nil
 			},
-			DialApp: side{s.app.Addr().String()}.Open,
+			DialApp: side{s.app.Addr().String(), false}.Open,
 			Opaque: func(why Opacity) {
 				s.mu.Lock()
 				defer s.mu.Unlock()
 				s.opaque = append(s.opaque, why)
 			},
-			Log: slog.New(slog.DiscardHandler),
+			Held: h2.NewBudget(8 << 20), // as agents have
+			Log:  slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
 		})
 	}()
 	conn, err := net.Dial("tcp", front.Addr().String())
@@ -150,13 +159,15 @@ func serveRaw(l net.Listener, text string) <-chan string {
 }
 
 // httpServer answers with its name and what was asked.
-func httpServer(t *testing.T, l net.Listener, name string) {
+func httpServer(t *testing.T, l net.Listener, name string) (end func()) {
 	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b, _ := io.ReadAll(r.Body)
 		_, _ = fmt.Fprintf(w, "%s %s %s %q", name, r.Method, r.URL, b)
 	})}
 	go func() { _ = server.Serve(l) }()
-	t.Cleanup(func() { _ = server.Close() })
+	end = func() { _ = server.Close() }
+	t.Cleanup(end)
+	return end
 }
 
 // TestUnmatchedIsUntouched: what no rule takes reaches the app byte for byte, and
@@ -181,6 +192,7 @@ func TestUnmatchedIsUntouched(t *testing.T) {
 		"1xx":                  {get + "\r\n", "HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 102 P\r\n\r\n" + ok, ""},
 		"until the end":        {get + "\r\n", "HTTP/1.1 200 OK\r\n\r\nall of it", ""},
 		"no reason":            {get + "\r\n", "HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n", ""},
+		"blank after size":     {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5 \r\nhello\r\n0;x \t\r\n\r\n", ok, ""},
 		"chunked answer":       {get + "\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-T: 1\r\n\r\n", ""},
 		"1.0":                  {"GET / HTTP/1.0\r\n\r\n", "HTTP/1.0 200 OK\r\n\r\nold", ""},
 		"1.0 keep-alive":       {"GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", "HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: 1\r\n\r\nx", ""},
@@ -202,6 +214,9 @@ func TestUnmatchedIsUntouched(t *testing.T) {
 		"many fields":          {get + strings.Repeat("a:\r\n", 300) + "\r\n", ok, TooLong},
 		"many parameters":      {"GET /?" + strings.Repeat("a&", 300) + " HTTP/1.1\r\nHost: a\r\n\r\n", ok, TooLong},
 		"another protocol":     {"get key\r\n", "END\r\n", NotHTTP},
+		"blank, extension":     {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5 ;a=b\r\nhello\r\n0\r\n\r\n", ok, Ambiguous},
+		"long extensions":      {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + strings.Repeat("1;"+strings.Repeat("x", 3000)+"\r\na\r\n", 6) + "0\r\n\r\n", ok, Ambiguous},
+		"length as trailer":    {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: T, content-length\r\n\r\n0\r\nContent-Length: 3\r\n\r\n", ok, Ambiguous},
 		"bad chunk":            {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloXX0\r\n\r\n", ok, Ambiguous},
 		"LF in chunk line":     {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\nhello\r\n0\r\n\r\n", ok, Ambiguous},
 		"no host":              {"GET / HTTP/1.1\r\n\r\n", ok, Ambiguous},
@@ -212,7 +227,6 @@ func TestUnmatchedIsUntouched(t *testing.T) {
 		"bad escape":           {"GET /100% HTTP/1.1\r\nHost: a\r\n\r\n", ok, Ambiguous},
 		"leading CRLF":         {"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", ok, NotHTTP},
 		"HTTP/1.2":             {"GET / HTTP/1.2\r\nHost: a\r\n\r\n", ok, Ambiguous},
-		"HTTP/2":               {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00", "\x00\x00\x00\x04\x00\x00\x00\x00\x00", HTTP2},
 		"TLS":                  {"\x16\x03\x01\x00\x05hello", "\x15\x03\x01", TLS},
 		"no HTTP":              {"\x00\x01\x02", "\x03", NotHTTP},
 		"half a head":          {"GET / HT", "nothing", NotHTTP},
@@ -451,6 +465,29 @@ func TestClientGoes(t *testing.T) {
 	}
 }
 
+// TestAppDiesInABody: a client that has not sent all sees that the app has gone.
+func TestAppDiesInABody(t *testing.T) {
+	s := newScene(t)
+	go func() {
+		conn, err := s.app.Accept()
+		if err != nil {
+			return
+		}
+		in := bufio.NewReader(conn)
+		if req, err := http.ReadRequest(in); err == nil {
+			_, _ = io.ReadFull(req.Body, make([]byte, 3))
+		}
+		_ = splice.Reset(conn.(*net.TCPConn))
+	}()
+	if _, err := io.WriteString(s.client, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nabc"); err != nil {
+		t.Fatal(err)
+	}
+	_ = s.client.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if n, err := s.client.Read(make([]byte, 1)); n > 0 || !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the client reads %d bytes, %v", n, err)
+	}
+}
+
 // TestHandlerThatCannotBeFollowed does not get what comes after it: other requests
 // of the connection are other people's.
 func TestHandlerThatCannotBeFollowed(t *testing.T) {
@@ -594,5 +631,106 @@ func TestSpokenInTheMeantime(t *testing.T) {
 	gone.expect(ex)
 	if !ex.over() || ex.err == nil {
 		t.Errorf("over %v, error %v", ex.over(), ex.err)
+	}
+}
+
+// conversation plays lines of the form {end, text}: what an end says, the other waits
+// for. An empty text is its FIN.
+func conversation(t *testing.T, client, app *net.TCPConn, lines ...[2]string) {
+	t.Helper()
+	ends := map[string]*net.TCPConn{"client": client, "app": app}
+	for n, l := range lines {
+		other := ends[map[string]string{"client": "app", "app": "client"}[l[0]]]
+		if l[1] == "" {
+			_ = ends[l[0]].CloseWrite()
+			if k, err := other.Read(make([]byte, 1)); k > 0 || !errors.Is(err, io.EOF) {
+				t.Fatalf("line %d: the FIN of the %s is heard as %d bytes, %v", n, l[0], k, err)
+			}
+			continue
+		}
+		if _, err := io.WriteString(ends[l[0]], l[1]); err != nil {
+			t.Fatalf("line %d: %v", n, err)
+		}
+		heard := make([]byte, len(l[1]))
+		if _, err := io.ReadFull(other, heard); err != nil || string(heard) != l[1] {
+			t.Fatalf("line %d of the %s is heard as %q, %v; want %q", n, l[0], heard, err, l[1])
+		}
+	}
+}
+
+// TestConversations that end where nobody expects it: each end hears the other as if
+// nobody stood between.
+func TestConversations(t *testing.T) {
+	const post = "POST / HTTP/1.1\r\nHost: a\r\n"
+	for name, lines := range map[string][][2]string{
+		"the app ends within a body":        {{"client", post + "Content-Length: 10\r\n\r\nhello"}, {"app", ""}, {"client", "world"}},
+		"the app ends within its answer":    {{"client", post + "Content-Length: 10\r\n\r\nhello"}, {"app", "HTTP/1.1 200 OK\r\nContent-Le"}, {"app", ""}, {"client", "world"}},
+		"a head that stops within its line": {{"client", post + "Content-Length: 0\r\n\r\n"}, {"app", "HTTP"}, {"client", "\x03"}, {"app", "\x04"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScene(t)
+			app, err := s.app.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = app.Close() }()
+			_ = app.SetDeadline(time.Now().Add(30 * time.Second))
+			conversation(t, s.client, app.(*net.TCPConn), lines...)
+			_ = app.Close()
+		})
+	}
+}
+
+// TestNoRestForAnother: what follows a request that an app has begun, and ended within,
+// goes to no other connection of the app.
+func TestNoRestForAnother(t *testing.T) {
+	s := newScene(t)
+	conn, err := s.app.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	app := conn.(*net.TCPConn)
+	conversation(t, s.client, app,
+		[2]string{"client", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n"},
+		[2]string{"app", "HTTP/1.1 102 Processing\r\n\r\n"}, [2]string{"app", ""})
+	if _, err := io.WriteString(s.client, "XX\r\nGET /secret HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	_ = s.client.CloseWrite()
+	_, _ = io.Copy(io.Discard, s.client)
+	_ = app.Close()
+	s.end()
+	_ = s.app.(*net.TCPListener).SetDeadline(time.Unix(1, 0))
+	if other, err := s.app.Accept(); err == nil {
+		b, _ := io.ReadAll(other)
+		t.Errorf("another connection of the app got %q", b)
+	}
+}
+
+// TestAllBeforeTheAnswer: an app that reads to the client's FIN before it answers gets
+// all that has come, whatever it is.
+func TestAllBeforeTheAnswer(t *testing.T) {
+	const answer = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+	for name, text := range map[string]string{
+		"a request":           "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+		"a body":              "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhe",
+		"more than a request": "GET / HTTP/1.1\r\nHost: a\r\n\r\n\r\n",
+		"more than a body":    "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhello",
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t)
+			got := serveRaw(s.app, answer)
+			if _, err := io.WriteString(s.client, text); err != nil {
+				t.Fatal(err)
+			}
+			_ = s.client.CloseWrite()
+			if said, err := io.ReadAll(s.client); err != nil || string(said) != answer {
+				t.Errorf("answered %q, %v", said, err)
+			}
+			if all := <-got; all != text {
+				t.Errorf("the app got %q, not %q", all, text)
+			}
+		})
 	}
 }

@@ -1,14 +1,21 @@
 package router
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // withoutUpgradeOffer returns the head of a request without an offer to go on with
 // HTTP/2: a handler that accepts it would get all of the connection's requests.
 // Apps see the offer as it was sent.
 func withoutUpgradeOffer(req *request, head []byte) []byte {
-	offers := false
+	offers, others := false, 0
 	for token := range strings.SplitSeq(req.upgrade, ",") {
-		offers = offers || strings.EqualFold(strings.Trim(token, " \t"), "h2c")
+		if strings.EqualFold(strings.Trim(token, " \t"), "h2c") {
+			offers = true
+		} else {
+			others++
+		}
 	}
 	if !offers {
 		return head
@@ -18,22 +25,38 @@ func withoutUpgradeOffer(req *request, head []byte) []byte {
 	for line := range strings.SplitSeq(rest, "\r\n") {
 		name, value, _ := strings.Cut(line, ":")
 		switch strings.ToLower(name) {
-		case "upgrade", "http2-settings":
+		case "http2-settings":
 			continue
-		case "connection":
-			var kept []string
-			for token := range strings.SplitSeq(value, ",") {
-				token = strings.Trim(token, " \t")
-				if !strings.EqualFold(token, "upgrade") && !strings.EqualFold(token, "http2-settings") {
-					kept = append(kept, token)
-				}
-			}
-			if len(kept) == 0 {
+		case "upgrade":
+			if line = without(name, value, "h2c"); line == "" {
 				continue
 			}
-			line = name + ": " + strings.Join(kept, ", ")
+		case "connection":
+			dropped := []string{"http2-settings"}
+			if others == 0 {
+				dropped = append(dropped, "upgrade")
+			}
+			if line = without(name, value, dropped...); line == "" {
+				continue
+			}
 		}
 		out = append(out, line)
 	}
 	return []byte(strings.Join(out, "\r\n"))
+}
+
+// without returns the line of a field without some members of its list, "" if there is
+// no other.
+func without(name, value string, dropped ...string) string {
+	var kept []string
+	for token := range strings.SplitSeq(value, ",") {
+		token = strings.Trim(token, " \t")
+		if !slices.ContainsFunc(dropped, func(d string) bool { return strings.EqualFold(d, token) }) {
+			kept = append(kept, token)
+		}
+	}
+	if len(kept) == 0 {
+		return ""
+	}
+	return name + ": " + strings.Join(kept, ", ")
 }

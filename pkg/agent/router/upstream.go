@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/kubectl-tele/kubectl-tele/pkg/splice"
@@ -23,13 +24,17 @@ type upstream struct {
 	// Guarded by relay.state:
 	ex       *exchange // nil: nothing is expected
 	unasked  Opacity   // what it did while nothing was expected
+	early    []byte    // what an app has said that may begin HTTP/2
 	stopping bool
 	gone     bool        // nothing more is read
+	asked    bool        // an answer was expected
 	timer    *time.Timer // closes it when it has been idle for long
 
 	// Owned by the goroutine; read them after ended.
 	in  []byte // of a head that is not complete
 	raw bool   // what comes is passed on as it is
+
+	limited bool // the rest of a head has a limit
 
 	finished bool // relay's goroutine has closed it for writing
 }
@@ -49,7 +54,11 @@ func (r *relay) follow(conn splice.Conn, app bool) *upstream {
 func (u *upstream) expect(ex *exchange) {
 	u.relay.state.Lock()
 	defer u.relay.state.Unlock()
-	u.ex = ex
+	u.expectLocked(ex)
+}
+
+func (u *upstream) expectLocked(ex *exchange) {
+	u.ex, u.asked = ex, true
 	switch {
 	case u.gone:
 		ex.err = errors.New("the connection has ended")
@@ -71,7 +80,11 @@ func (u *upstream) current() *exchange {
 func (u *upstream) expected() *exchange {
 	u.relay.state.Lock()
 	defer u.relay.state.Unlock()
-	if u.ex == nil && u.app && !u.relay.away && !u.raw {
+	switch {
+	case u.ex != nil || !u.app || u.raw:
+	case u.relay.handlerLast:
+		u.gone = true // nobody is asked on it any more
+	default:
 		u.raw = true
 		if !u.stopping {
 			u.unasked = Unasked
@@ -107,6 +120,11 @@ func (u *upstream) read() error {
 			}
 		}
 		buffers.Put(buf)
+		if errors.Is(err, os.ErrDeadlineExceeded) && u.tooSlow() {
+			err = u.giveUp(u.current(), u.in)
+			u.in = nil
+		}
+		u.limitHead()
 		switch {
 		case errors.Is(err, io.EOF):
 			if ex := u.current(); ex != nil && d != nil && d.untilEnd {
@@ -120,12 +138,34 @@ func (u *upstream) read() error {
 	}
 }
 
+// limitHead bounds how long the rest of an answer's head may take.
+func (u *upstream) limitHead() {
+	u.relay.state.Lock()
+	defer u.relay.state.Unlock()
+	if waits := len(u.in) > 0 && !u.raw; waits != u.limited && !u.stopping {
+		u.limited = waits
+		limit := time.Time{}
+		if waits {
+			limit = time.Now().Add(headLimit)
+		}
+		_ = u.conn.SetReadDeadline(limit)
+	}
+}
+
+// tooSlow reports whether a read has ended for that.
+func (u *upstream) tooSlow() bool {
+	u.relay.state.Lock()
+	defer u.relay.state.Unlock()
+	return u.limited && !u.stopping && u.ex != nil
+}
+
 // errUnwanted is what a handler sends that nobody asked it for, or an app while a
 // handler answers: its connection is of no use any more.
 var errUnwanted = errors.New("it sends what was not asked for")
 
 // deliver passes on what has come. d is the body that goes on, nil at a head.
 func (u *upstream) deliver(b []byte, d *body) (*body, error) {
+	b = u.keepEarly(b)
 	for len(b) > 0 {
 		ex := u.expected()
 		switch {
@@ -150,6 +190,7 @@ func (u *upstream) deliver(b []byte, d *body) (*body, error) {
 			return d, err
 		}
 		b = b[n:]
+		ex.got += int64(n)
 		if ended {
 			d = nil
 			u.finish()
@@ -170,6 +211,7 @@ func (u *upstream) head(ex *exchange) (taken int, d *body, err error) {
 		u.in = nil
 		return 0, nil, u.giveUp(ex, in)
 	}
+	ex.status = a.status
 	switch {
 	case a.status == 101 && !u.app && !ex.upgrades:
 		return 0, nil, errors.New("the handler switches to a protocol that was not offered")
@@ -185,6 +227,7 @@ func (u *upstream) head(ex *exchange) (taken int, d *body, err error) {
 		return a.size, nil, u.write(u.in[:a.size])
 	}
 	ex.begun, ex.lasts = true, a.lasts
+	ex.answered.Store(true)
 	d = newBody(a.body)
 	n, ended, bad := 0, a.body.none(), error(nil)
 	if !ended {
@@ -195,7 +238,13 @@ func (u *upstream) head(ex *exchange) (taken int, d *body, err error) {
 		u.in = nil
 		return 0, nil, u.giveUp(ex, in)
 	}
-	err = u.write(u.in[:a.size+n])
+	said := u.in[:a.size+n]
+	if !u.app && a.lasts && u.relay.appRefuses() {
+		ex.last = true
+		said = slices.Concat(lastHead(u.in[:a.size]), u.in[a.size:a.size+n])
+	}
+	err = u.write(said)
+	ex.got = int64(n)
 	if ended {
 		d = nil
 		u.finish()
@@ -226,13 +275,20 @@ func (u *upstream) write(b []byte) error {
 // over is the end of the goroutine.
 func (u *upstream) over(err error) {
 	u.relay.state.Lock()
-	stopping, ex := u.stopping, u.ex
+	stopping, ex, unheard := u.stopping, u.ex, u.app && u.relay.handlerLast && !u.stopping
 	u.gone = true
-	ends := ex == nil && u.app && !u.relay.away && !stopping && !errors.Is(err, errUnwanted)
+	if !stopping {
+		u.saidEarlyLocked()
+	}
+	ends := ex == nil && u.app && !unheard && !stopping && !errors.Is(err, errUnwanted)
 	if ends {
 		u.relay.ending = true
 	}
 	u.relay.state.Unlock()
+	if unheard {
+		u.relay.replace(u)
+		return
+	}
 	if stopping && (err == nil || errors.Is(err, os.ErrDeadlineExceeded)) {
 		_ = u.write(u.in)
 		return

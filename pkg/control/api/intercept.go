@@ -30,8 +30,12 @@ type InterceptStatus struct {
 	Handler   string   `json:"handler"`
 	// Match spells which requests are meant; "" is all traffic.
 	Match string `json:"match,omitempty"`
-	// HandlerError is why the last connection did not reach the handler and
-	// went to the app instead.
+	// Mirror says that the handler gets copies, and the app answers.
+	Mirror bool `json:"mirror,omitempty"`
+	// Refuse says that nobody answers while the handler does not.
+	Refuse bool `json:"refuse,omitempty"`
+	// HandlerError is why the last connection did not reach the handler. The app had
+	// it, unless Refuse or Mirror is set.
 	HandlerError string `json:"handlerError,omitempty"`
 
 	State  InterceptState `json:"state"`

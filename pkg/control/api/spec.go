@@ -24,6 +24,20 @@ type InterceptSpec struct {
 	// Match says which requests are meant: all of the conditions must hold. None:
 	// all traffic.
 	Match []Condition `json:"match,omitempty"`
+	// Mirror sends copies to the handler, whose answers are dropped: the app answers.
+	Mirror bool `json:"mirror,omitempty"`
+	// Refuse answers requests with an error while the handler does not listen, in
+	// place of the app's answer.
+	Refuse bool `json:"refuse,omitempty"`
+	// TakeOver ends intercepts that stand in the way and whose session is not reached.
+	TakeOver bool `json:"takeOver,omitempty"`
+	// LogRequests asks for a line in the session's log for each request that the
+	// handler answers.
+	LogRequests bool `json:"logRequests,omitempty"`
+	// Record is the absolute path of a new file that requests and answers of the
+	// handler are kept in; "" is none. RecordSecrets keeps credentials too.
+	Record        string `json:"record,omitempty"`
+	RecordSecrets bool   `json:"recordSecrets,omitempty"`
 	// Lazy accepts a handler that does not listen yet.
 	Lazy bool `json:"lazy,omitempty"`
 	// Hold ties the intercept to the command that asked for it.

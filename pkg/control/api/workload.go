@@ -44,6 +44,9 @@ type WorkloadOwner struct {
 	// Taken counts the connections, or with a Match the requests, that the
 	// session has taken.
 	Taken int64 `json:"taken"`
+	// Mirror says that these are copies, and Dropped how many were not delivered.
+	Mirror  bool  `json:"mirror,omitempty"`
+	Dropped int64 `json:"dropped,omitempty"`
 	// Live reports whether an agent has the intercept in force now.
 	Live bool `json:"live"`
 }

@@ -62,10 +62,14 @@ type Load struct {
 	Failures  []string       `json:"failures,omitempty"` // the first 20
 	Answers   map[string]int `json:"answers"`            // by "POD VERSION" of the echo, else by the first 40 bytes
 	MaxMillis int64          `json:"maxMillis"`
+	// P50 and P99 are of the requests that were answered, in microseconds.
+	P50 int64 `json:"p50"`
+	P99 int64 `json:"p99"`
 }
 
 // Sample is one request of `apps load -trace`.
 type Sample struct {
+	ID      string    `json:"id,omitempty"` // with -id: its header X-Id
 	Begin   time.Time `json:"begin"`
 	Millis  int64     `json:"millis"`
 	By      string    `json:"by"` // who answered, as in Load.Answers

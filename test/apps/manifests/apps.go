@@ -28,6 +28,11 @@ func GRPC(name string, o Options) App {
 	return deployed(name, server{mode: "grpc", portName: "grpc", probe: probeGRPC}, o)
 }
 
+// Interop is gRPC's own interop server.
+func Interop(name string, o Options) App {
+	return deployed(name, server{mode: "interop", portName: "grpc", probe: probeGRPC}, o)
+}
+
 // TCP is the TCP echo.
 func TCP(name string, o Options) App {
 	return deployed(name, server{mode: "tcp", portName: "tcp", probe: probeTCP}, o)
@@ -36,6 +41,12 @@ func TCP(name string, o Options) App {
 // SlowFin is the server that answers 3 s after the client's FIN.
 func SlowFin(name string, o Options) App {
 	return deployed(name, server{mode: "slowfin", portName: "tcp", probe: probeTCP}, o)
+}
+
+// Raw is the server of conversations; what it plays is told to it on AdminPort. Its
+// probes go there too: what it plays on begins with the first connection.
+func Raw(name string, o Options) App {
+	return deployed(name, server{mode: "raw", portName: "tcp", probe: probeAdmin, admin: true}, o)
 }
 
 // UDP is the UDP echo.

@@ -28,6 +28,11 @@ func probeTCP(port intstr.IntOrString) corev1.ProbeHandler {
 	return corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: port}}
 }
 
+// probeAdmin asks the second port, whatever the first is called.
+func probeAdmin(intstr.IntOrString) corev1.ProbeHandler {
+	return probeHTTP(intstr.FromInt32(AdminPort))
+}
+
 // probeGRPC knows no names: the API has none there.
 func probeGRPC(intstr.IntOrString) corev1.ProbeHandler {
 	return corev1.ProbeHandler{GRPC: &corev1.GRPCAction{Port: AppPort}}

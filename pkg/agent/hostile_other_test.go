@@ -1,0 +1,6 @@
+//go:build !linux
+
+package agent
+
+// beApp is for tests that run on Linux.
+func beApp() {}
