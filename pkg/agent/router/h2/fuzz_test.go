@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime"
 	"sync"
 	"syscall"
 	"testing"
@@ -55,6 +56,13 @@ func frameAt(script []byte) (who int, raw, rest []byte) {
 	raw = []byte{0, 0, byte(size), script[1] % 16, script[2], 0, 0, 0, script[3]}
 	return int(script[0] % 3), append(raw, script[5:5+size]...), script[5+size:]
 }
+
+// The limits of one run: what is said is cut off, then an announced end may take its
+// time. A fuzzing worker is ended after 10 s, with no word of why.
+const (
+	fuzzSays = time.Second
+	fuzzEnds = 8 * time.Second
+)
 
 // FuzzRelay: whatever client, app and handler say, the relay ends, holds nothing, and
 // says only what is well formed.
@@ -109,7 +117,7 @@ func FuzzRelay(f *testing.F) {
 		ends := []*net.UnixConn{clientConn, appConn, meConn}
 		for n, conn := range ends {
 			// A handler that is not reached is not read either.
-			_ = conn.SetWriteDeadline(time.Now().Add(10 * time.Second))
+			_ = conn.SetWriteDeadline(time.Now().Add(fuzzSays))
 			running.Go(func() { hearAll(t, conn, n == me) })
 		}
 		_, _ = appConn.Write([]byte{0, 0, 0, 4, 0, 0, 0, 0, 0})
@@ -122,8 +130,9 @@ func FuzzRelay(f *testing.F) {
 		select {
 		case err := <-ended:
 			t.Logf("the relay ended: %v", err)
-		case <-time.After(20 * time.Second):
-			t.Fatal("the relay does not end")
+		case <-time.After(fuzzEnds):
+			stacks := make([]byte, 1<<20)
+			t.Fatalf("the relay does not end: %s", stacks[:runtime.Stack(stacks, true)])
 		}
 		for _, conn := range append(ends, toMe) {
 			_ = conn.Close()
