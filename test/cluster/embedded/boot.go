@@ -2,9 +2,11 @@ package embedded
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -158,12 +160,34 @@ func (c *Cluster) bootNode(ctx context.Context, n node, apiReady <-chan struct{}
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	for _, p := range programs[1:] {
-		if err := c.start(ctx, p); err != nil {
+	if err := c.startKubelet(ctx, programs[1]); err != nil {
+		return err
+	}
+	return c.start(ctx, programs[2])
+}
+
+// devicePlugins is where a kubelet listens for device plugins, whatever its folder.
+const devicePlugins = "/var/lib/kubelet/device-plugins/kubelet.sock"
+
+// startKubelet starts kubelets one after the other: each clears the folder of
+// devicePlugins before it listens there, and ends if another comes in between.
+func (c *Cluster) startKubelet(ctx context.Context, p program) error {
+	c.kubelets.Lock()
+	defer c.kubelets.Unlock()
+	if err := c.start(ctx, p); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	started := c.state.Processes[p.name].process
+	c.mu.Unlock()
+	return wait(ctx, p.name, func(context.Context) error {
+		// The sockets of its network namespace, which is its node's alone.
+		sockets, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/unix", started.PID))
+		if err != nil || strings.Contains(string(sockets), " "+devicePlugins+"\n") {
 			return err
 		}
-	}
-	return nil
+		return errors.New("it does not listen for device plugins")
+	}, c.ended)
 }
 
 // settled waits until the cluster is fit for use.

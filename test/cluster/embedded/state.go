@@ -92,6 +92,8 @@ type Cluster struct {
 
 	mu    sync.Mutex
 	state *state // guarded by mu
+
+	kubelets sync.Mutex // held while one starts
 }
 
 func newCluster(opt Options, s *state) *Cluster {
