@@ -24,9 +24,10 @@ import (
 
 type interceptOptions struct {
 	f            *factory
-	port         string
+	ports        []string
 	to           string
 	service      string
+	container    string
 	image        string
 	timeout      time.Duration
 	allowRestart bool
@@ -53,7 +54,9 @@ func newInterceptCommand(f *factory) *cobra.Command {
 		GroupID: groupCore,
 		Short:   "Answer a workload's traffic with a local process",
 		Long: `Answer the traffic of a Deployment, StatefulSet or DaemonSet with a process on this
-laptop. Every replica's traffic of one port goes there; probes stay with the app.
+laptop. Every replica's traffic of one port goes there, or of several where --port is
+given several times; probes stay with the app. svc/NAME stands for all the workloads
+behind a Service, such as main and canary.
 
 A small agent container joins the workload's pods, in one rolling update, and
 is gone after leave. If this laptop vanishes, the app answers again within five
@@ -77,6 +80,12 @@ the intercept ends with it, and its exit code is this command's.`,
   # Of several ports, take the Service's port "http"
   kubectl tele intercept back --port 8080:http
 
+  # Or two of them, in one rolling update
+  kubectl tele intercept back --port 8080:http --port 9090:grpc
+
+  # All workloads behind a Service
+  kubectl tele intercept svc/back --port 8080
+
   # Only the requests that you send with a header of your own
   kubectl tele intercept back --port 8080 --personal
   kubectl tele intercept back --port 8080 --http-header x-branch=blue --http-path-prefix /cart
@@ -98,9 +107,10 @@ the intercept ends with it, and its exit code is this command's.`,
 		RunE:              runE(o),
 		ValidArgsFunction: f.completeWorkloads,
 	}
-	cmd.Flags().StringVarP(&o.port, "port", "p", "", "`[LOCAL][:PORT]`: port of the handler on localhost, and the port to take, a Service's or container's name or number, or SERVICE:PORT (default: the only one)")
+	cmd.Flags().StringArrayVarP(&o.ports, "port", "p", nil, "`[LOCAL][:PORT]`: port of the handler on localhost, and the port to take, a Service's or container's name or number, or SERVICE:PORT (default: the only one); it may be given several times")
 	cmd.Flags().StringVar(&o.to, "to", "", "`HOST:PORT` of the handler, instead of localhost")
 	cmd.Flags().StringVar(&o.service, "service", "", "the Service whose port is meant, where several select the workload")
+	cmd.Flags().StringVar(&o.container, "container", "", "`NAME` of the container whose environment is meant (default: the one that has the port)")
 	cmd.Flags().BoolVar(&o.allowRestart, "allow-restart", false, "accept a rolling update that costs a moment of downtime or data of the pods")
 	cmd.Flags().DurationVar(&o.timeout, "timeout", 3*time.Minute, "how long the rolling update may take")
 	cmd.Flags().BoolVarP(&o.quiet, "quiet", "q", false, "print warnings and errors only")
@@ -130,7 +140,7 @@ func (o *interceptOptions) complete(cmd *cobra.Command, args []string) error {
 		return usageError(fmt.Errorf("one workload is needed, not %d", len(args)),
 			"kubectl tele intercept WORKLOAD --port LOCAL", "kubectl tele list shows the workloads")
 	}
-	local, port, err := parsePort(o.port)
+	ports, err := o.portSpecs()
 	if err != nil {
 		return err
 	}
@@ -154,18 +164,41 @@ func (o *interceptOptions) complete(cmd *cobra.Command, args []string) error {
 	if err := o.env.complete(); err != nil {
 		return err
 	}
-	handler := o.to
-	if handler == "" && local != "" {
-		handler = net.JoinHostPort("localhost", local)
-	}
 	o.spec = api.InterceptSpec{
-		Workload: args[0], Port: port, Service: o.service, Handler: handler, Match: match,
+		Workload: args[0], Ports: ports, Service: o.service, Container: o.container, Match: match,
 		Mirror: o.mirror, Refuse: o.handlerDown == "refuse", TakeOver: o.takeOver,
 		LogRequests: o.logRequests, Record: o.record, RecordSecrets: o.secrets,
 		Lazy: len(o.command) > 0, Hold: len(o.command) > 0, WithEnv: len(o.command) > 0 || len(o.env.files) > 0,
 		AgentImage: agentImage(o.image), AllowRestart: o.allowRestart, Timeout: o.timeout,
 	}
 	return nil
+}
+
+// portSpecs reads --port and --to.
+func (o *interceptOptions) portSpecs() ([]api.PortSpec, error) {
+	flags := o.ports
+	if len(flags) == 0 {
+		flags = []string{""}
+	}
+	if o.to != "" && len(flags) > 1 {
+		return nil, usageError(errors.New("--to is the handler of one --port"), "--port 8080:http --port 9090:grpc takes both to localhost")
+	}
+	var all []api.PortSpec
+	for _, flag := range flags {
+		local, port, err := parsePort(flag)
+		if err != nil {
+			return nil, err
+		}
+		if o.to != "" && local != "" {
+			return nil, usageError(errors.New("--to and a local port in --port exclude each other"), "--port :http --to "+o.to)
+		}
+		spec := api.PortSpec{Port: port, Handler: o.to}
+		if local != "" {
+			spec.Handler = net.JoinHostPort("localhost", local)
+		}
+		all = append(all, spec)
+	}
+	return all, nil
 }
 
 // parsePort splits [LOCAL][:PORT]. A PORT that begins with a name, such as
@@ -188,9 +221,6 @@ func (o *interceptOptions) validate() error {
 		host, port, err := net.SplitHostPort(o.to)
 		if n, perr := strconv.ParseUint(port, 10, 16); err != nil || host == "" || perr != nil || n == 0 {
 			return usageError(fmt.Errorf("--to %s is not HOST:PORT", o.to), "--to 192.0.2.7:9000")
-		}
-		if local, _, _ := parsePort(o.port); local != "" {
-			return usageError(errors.New("--to and a local port in --port exclude each other"), "--port :http --to "+o.to)
 		}
 	}
 	if o.timeout <= 0 {
@@ -235,10 +265,18 @@ func (o *interceptOptions) run(ctx context.Context) error {
 		return err
 	}
 	if _, err := o.env.take(last.Env, progress); err != nil {
-		return errors.Join(err, client.Leave(context.WithoutCancel(ctx), api.LeaveSpec{Workload: last.Intercept.ID}, progress.event))
+		return errors.Join(err, client.Leave(context.WithoutCancel(ctx), leaveOf(last.Intercepts), progress.event))
 	}
 	progress.close()
-	return o.print(last.Intercept)
+	return o.print(last.Intercepts)
+}
+
+// leaveOf names exactly these intercepts.
+func leaveOf(all []api.InterceptStatus) (spec api.LeaveSpec) {
+	for _, st := range all {
+		spec.IDs = append(spec.IDs, st.ID)
+	}
+	return spec
 }
 
 // tellInterrupted says what goes on when ctx has ended while the session was at
@@ -249,12 +287,20 @@ func tellInterrupted(ctx context.Context, progress *printer) {
 	}
 }
 
-func (o *interceptOptions) print(st *api.InterceptStatus) error {
-	if st == nil {
+// print prints one intercept as an object, several as a list.
+func (o *interceptOptions) print(all []api.InterceptStatus) error {
+	if len(all) == 0 {
 		return errors.New("the session did not say what it intercepts")
 	}
-	return o.output.print(o.f.Out, st, func(w io.Writer) {
-		if !o.quiet {
+	var object any = all
+	if len(all) == 1 {
+		object = all[0]
+	}
+	return o.output.print(o.f.Out, object, func(w io.Writer) {
+		if o.quiet {
+			return
+		}
+		for _, st := range all {
 			doing, what := "Intercepting", "traffic goes"
 			if st.Match != "" {
 				what = "requests with " + st.Match + " go"
@@ -263,12 +309,23 @@ func (o *interceptOptions) print(st *api.InterceptStatus) error {
 				doing, what = "Mirroring", "copies of "+strings.TrimSuffix(strings.TrimSuffix(what, " goes"), " go")+" go"
 			}
 			_, _ = fmt.Fprintf(w, "%s %s port %d on %d pods: %s to %s\n", doing, st.Workload, st.Port, len(st.Agents), what, st.Handler)
-			if o.match.personal && len(st.Services) > 0 {
-				_, _ = fmt.Fprintf(w, "  try it: %s\n", curl(o.spec.Match, st.Services[0]+"."+st.Namespace))
-			}
-			_, _ = fmt.Fprintf(w, "  give it back: kubectl tele leave %s\n", nameOf(st.Workload))
 		}
+		st := all[0]
+		if o.match.personal && len(st.Services) > 0 {
+			_, _ = fmt.Fprintf(w, "  try it: %s\n", curl(o.spec.Match, st.Services[0]+"."+st.Namespace))
+		}
+		_, _ = fmt.Fprintf(w, "  give it back: kubectl tele leave %s\n", o.named(all))
 	})
+}
+
+// named is what leave takes for all of them.
+func (o *interceptOptions) named(all []api.InterceptStatus) string {
+	for _, st := range all[1:] {
+		if st.Workload != all[0].Workload {
+			return o.spec.Workload // a Service
+		}
+	}
+	return nameOf(all[0].Workload)
 }
 
 // handlerGrace is how long a handler may take to end when this command is
@@ -283,7 +340,7 @@ func (o *interceptOptions) runCommand(ctx context.Context, client *control.Clien
 	held := make(chan error, 1)
 	go func() {
 		_, err := client.Intercept(holdCtx, o.spec, func(e api.Event) {
-			if e.Intercept != nil {
+			if len(e.Intercepts) > 0 {
 				started <- e
 				return
 			}
@@ -304,10 +361,11 @@ func (o *interceptOptions) runCommand(ctx context.Context, client *control.Clien
 	}
 	env, err := o.env.take(active.Env, progress)
 	if err != nil {
-		return errors.Join(err, client.Leave(context.WithoutCancel(ctx), api.LeaveSpec{Workload: active.Intercept.ID}, progress.event))
+		return errors.Join(err, client.Leave(context.WithoutCancel(ctx), leaveOf(active.Intercepts), progress.event))
 	}
+	first := active.Intercepts[0]
 	progress.pause()
-	if err := o.print(active.Intercept); err != nil {
+	if err := o.print(active.Intercepts); err != nil {
 		return err
 	}
 	runCtx, stop := context.WithCancel(ctx)
@@ -321,7 +379,7 @@ func (o *interceptOptions) runCommand(ctx context.Context, client *control.Clien
 		select {
 		case err := <-held:
 			gone = true
-			text := fmt.Sprintf("the intercept of %s has been ended from elsewhere, and so is its handler", active.Intercept.Workload)
+			text := fmt.Sprintf("the intercept of %s has been ended from elsewhere, and so is its handler", first.Workload)
 			if err != nil {
 				text += ": " + err.Error()
 			}
@@ -331,7 +389,7 @@ func (o *interceptOptions) runCommand(ctx context.Context, client *control.Clien
 		}
 	})
 	cmd := exec.CommandContext(runCtx, o.command[0], o.command[1:]...)
-	cmd.Env = append(append(os.Environ(), env...), "TELE_INTERCEPT_ID="+active.Intercept.ID, "TELE_WORKLOAD="+nameOf(active.Intercept.Workload))
+	cmd.Env = append(append(os.Environ(), env...), "TELE_INTERCEPT_ID="+first.ID, "TELE_WORKLOAD="+nameOf(first.Workload))
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = o.f.In, o.f.Out, o.f.ErrOut
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = handlerGrace
@@ -344,7 +402,7 @@ func (o *interceptOptions) runCommand(ctx context.Context, client *control.Clien
 		}
 		return handlerResult(o.command[0], runErr)
 	}
-	if err := client.Leave(context.WithoutCancel(ctx), api.LeaveSpec{Workload: active.Intercept.ID}, progress.event); err != nil {
+	if err := client.Leave(context.WithoutCancel(ctx), leaveOf(active.Intercepts), progress.event); err != nil {
 		return errors.Join(err, runErr)
 	}
 	if runErr == nil {

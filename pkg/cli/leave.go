@@ -31,6 +31,9 @@ changed meanwhile stays.`,
   # Of several ports, leave one
   kubectl tele leave back --port http
 
+  # What leads from a Service, of all the workloads behind it
+  kubectl tele leave svc/back
+
   # End all intercepts of this session
   kubectl tele leave --all`,
 		RunE:              runE(o),

@@ -72,13 +72,13 @@ func (c *Client) Connect(ctx context.Context, spec api.ConnectSpec, p api.Progre
 	return c.operation(ctx, "/connect", spec, p)
 }
 
-// Intercept has the session start an intercept. With spec.Hold it returns only
-// when ctx or the session ends; p then gets the event with Intercept set.
+// Intercept has the session start intercepts. With spec.Hold it returns only
+// when ctx or the session ends; p then gets the event with Intercepts set.
 func (c *Client) Intercept(ctx context.Context, spec api.InterceptSpec, p api.Progress) (api.Event, error) {
 	return c.operation(ctx, "/intercepts", spec, p)
 }
 
-// Leave has the session end an intercept, or all of them.
+// Leave has the session end intercepts.
 func (c *Client) Leave(ctx context.Context, spec api.LeaveSpec, p api.Progress) error {
 	_, err := c.operation(ctx, "/leave", spec, p)
 	return err

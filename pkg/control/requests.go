@@ -56,16 +56,20 @@ func (s *server) intercept(r *http.Request, p api.Progress) (api.Event, error) {
 		return api.Event{}, err
 	}
 	ctx := r.Context()
-	status, err := s.session.Intercept(ctx, spec, p)
+	begun, err := s.session.Intercept(ctx, spec, p)
 	if err != nil {
 		return api.Event{}, err
 	}
-	undo := func(p api.Progress) error {
-		return s.session.Leave(context.WithoutCancel(ctx), api.LeaveSpec{Workload: status.ID}, p)
+	var ids []string
+	for _, i := range begun {
+		ids = append(ids, i.ID)
 	}
-	last := api.Event{Intercept: &status}
+	undo := func(p api.Progress) error {
+		return s.session.Leave(context.WithoutCancel(ctx), api.LeaveSpec{IDs: ids}, p)
+	}
+	last := api.Event{Intercepts: begun}
 	if spec.WithEnv {
-		env, missing, err := s.session.Env(ctx, status.ID)
+		env, missing, err := s.session.Env(ctx, ids[0])
 		if err != nil {
 			return api.Event{}, errors.Join(err, undo(p))
 		}
@@ -77,14 +81,16 @@ func (s *server) intercept(r *http.Request, p api.Progress) (api.Event, error) {
 	if !spec.Hold {
 		return last, nil
 	}
-	// The intercept lives as long as the command that asked for it.
+	// The intercepts live as long as the command that asked for them.
 	p.Emit(last)
-	select {
-	case <-s.session.Ended(status.ID):
-		return api.Event{}, nil
-	case <-ctx.Done():
-		return api.Event{}, undo(nil)
+	for _, id := range ids {
+		select {
+		case <-s.session.Ended(id):
+		case <-ctx.Done():
+			return api.Event{}, undo(nil)
+		}
 	}
+	return api.Event{}, nil
 }
 
 func (s *server) leave(r *http.Request, p api.Progress) (api.Event, error) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -46,9 +47,9 @@ func (f *fakeSession) Connect(context.Context, api.ConnectSpec, api.Progress) er
 	return nil
 }
 
-func (f *fakeSession) Intercept(context.Context, api.InterceptSpec, api.Progress) (api.InterceptStatus, error) {
+func (f *fakeSession) Intercept(context.Context, api.InterceptSpec, api.Progress) ([]api.InterceptStatus, error) {
 	f.called("intercept")
-	return api.InterceptStatus{ID: "id"}, nil
+	return []api.InterceptStatus{{ID: "id"}}, nil
 }
 
 func (f *fakeSession) Env(context.Context, string) (env, missing []string, err error) {
@@ -58,7 +59,7 @@ func (f *fakeSession) Env(context.Context, string) (env, missing []string, err e
 func (f *fakeSession) Ended(string) <-chan struct{} { return f.ended }
 
 func (f *fakeSession) Leave(_ context.Context, spec api.LeaveSpec, _ api.Progress) error {
-	f.called("leave " + spec.Workload)
+	f.called("leave " + strings.Join(spec.IDs, ","))
 	return nil
 }
 
@@ -171,7 +172,7 @@ func TestHold(t *testing.T) {
 		started, held = make(chan api.Event, 1), make(chan error, 1)
 		go func() {
 			_, err := NewClient(dir).Intercept(ctx, spec, func(e api.Event) {
-				if e.Intercept != nil {
+				if len(e.Intercepts) > 0 {
 					started <- e
 				}
 			})
@@ -182,7 +183,7 @@ func TestHold(t *testing.T) {
 
 	ctx, release := context.WithCancel(t.Context())
 	started, held := hold(ctx)
-	if e := <-started; e.Intercept.ID != "id" || len(e.Env) != 1 {
+	if e := <-started; e.Intercepts[0].ID != "id" || len(e.Env) != 1 {
 		t.Errorf("started with %+v", e)
 	}
 	release()

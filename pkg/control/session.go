@@ -24,8 +24,9 @@ type Session interface {
 
 // Interceptor is a session's part that intercepts.
 type Interceptor interface {
-	// Intercept starts an intercept and returns when it is in force.
-	Intercept(ctx context.Context, spec api.InterceptSpec, p api.Progress) (api.InterceptStatus, error)
+	// Intercept starts the intercepts that are asked for, at least one, and returns
+	// when they are in force.
+	Intercept(ctx context.Context, spec api.InterceptSpec, p api.Progress) ([]api.InterceptStatus, error)
 	// Env returns the environment of the intercepted container, NAME=VALUE
 	// each, and the names of the variables that could not be read.
 	Env(ctx context.Context, id string) (env, missing []string, err error)

@@ -228,13 +228,22 @@ func isSwitched(svc *corev1.Service, w *workload.Workload, captures []Capture) b
 	return false
 }
 
-// otherBackend names something else than w's pods that the selector selects, ""
-// if there is nothing.
-func otherBackend(w *workload.Workload, selector labels.Selector, facts Facts) string {
+// otherWorkload names another workload than w whose pods the selector selects, "" if
+// there is none.
+func otherWorkload(w *workload.Workload, selector labels.Selector, facts Facts) string {
 	for _, other := range facts.Workloads {
 		if other.Ref != w.Ref && selector.Matches(labels.Set(other.Template.Labels)) {
 			return other.String()
 		}
+	}
+	return ""
+}
+
+// otherBackend names something else than w's pods that the selector selects, ""
+// if there is nothing.
+func otherBackend(w *workload.Workload, selector labels.Selector, facts Facts) string {
+	if other := otherWorkload(w, selector, facts); other != "" {
+		return other
 	}
 	for i := range facts.Pods {
 		pod := &facts.Pods[i]

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/version"
 	"k8s.io/client-go/kubernetes"
 
@@ -29,7 +30,7 @@ func (Sidecar) Plan(ctx context.Context, c Cluster, r Request) (*Plan, error) {
 	if _, err := ReadRecord(r.Target.Object); err != nil {
 		return nil, cleanFirst(r.Target, err)
 	}
-	capture, err := PlanCapture(r.Target, r.services(), r.Port.Container, r.Port.Number, r.Mode)
+	captures, err := planCaptures(r)
 	if refusal := refusalOf(Uncapturable, err); refusal != nil {
 		plan.Refusals = []Refusal{*refusal}
 		return plan, nil
@@ -37,8 +38,12 @@ func (Sidecar) Plan(ctx context.Context, c Cluster, r Request) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	capture := captures[0]
 	plan.Captures = capture.words()
-	spec := SidecarSpec{Agent: r.Agent, Native: NativeSidecars(serverVersion(ctx, c.Client)), Captures: []Capture{capture}, Owner: r.Owner}
+	for _, c := range captures[1:] {
+		plan.Along = append(plan.Along, c.words()...)
+	}
+	spec := SidecarSpec{Agent: r.Agent, Native: NativeSidecars(serverVersion(ctx, c.Client)), Captures: captures, Owner: r.Owner}
 	changed, err := AddSidecar(r.Target, spec)
 	if err != nil {
 		return nil, err
@@ -62,12 +67,48 @@ func (Sidecar) Plan(ctx context.Context, c Cluster, r Request) (*Plan, error) {
 	} else {
 		plan.Joins = true
 	}
+	plan.Warnings = append(plan.Warnings, elsewhere(r, facts)...)
 	plan.Arrivals = []Change{arrival(c, r.Target, spec)}
 	if capture.Service {
 		plan.Rights = append(plan.Rights, serviceRights()...)
 		plan.Switches = switches(c, r, takesName(changed, capture))
 	}
 	return plan, nil
+}
+
+// planCaptures plans the capture of the request's port, which is the first, and of those
+// that are captured along with it.
+func planCaptures(r Request) ([]Capture, error) {
+	ports := []*workload.Port{r.Port}
+	for _, p := range r.Ports {
+		if p.Number != r.Port.Number {
+			ports = append(ports, p)
+		}
+	}
+	var all []Capture
+	for _, p := range ports {
+		c, err := PlanCapture(r.Target, servicesOf(p), p.Container, p.Number, r.Mode)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, c)
+	}
+	return all, nil
+}
+
+// elsewhere says which Services of the port lead to pods of others too, whose share of
+// the traffic is not taken.
+func elsewhere(r Request, facts Facts) (lines []string) {
+	facts.Workloads = slices.DeleteFunc(slices.Clone(facts.Workloads), func(w *workload.Workload) bool { return slices.Contains(r.Workloads, w.Ref) })
+	for _, svc := range r.services() {
+		if len(svc.Spec.Selector) == 0 {
+			continue
+		}
+		if other := otherWorkload(r.Target, labels.SelectorFromSet(svc.Spec.Selector), facts); other != "" {
+			lines = append(lines, fmt.Sprintf("service/%s leads to %s as well, whose share of the traffic goes on to it; kubectl tele intercept svc/%s takes all", svc.Name, other, svc.Name))
+		}
+	}
+	return lines
 }
 
 // serverVersion asks the API server for its version. It returns nil if the server

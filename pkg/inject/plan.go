@@ -18,15 +18,20 @@ import (
 type Request struct {
 	Target *workload.Workload // as it is now, perhaps with an agent already
 	Port   *workload.Port
-	Agent  Options
-	Owner  Owner
-	Mode   Mode
+	// Ports and Workloads are all that is intercepted along with it, itself included.
+	Ports     []*workload.Port // of the target; they are captured at once
+	Workloads []workload.Ref
+	Agent     Options
+	Owner     Owner
+	Mode      Mode
 }
 
-// services returns the Services whose ports are to be captured, each once.
-func (r Request) services() []corev1.Service {
+// services returns the Services that lead to the request's port, each once.
+func (r Request) services() []corev1.Service { return servicesOf(r.Port) }
+
+func servicesOf(p *workload.Port) []corev1.Service {
 	var all []corev1.Service
-	for _, s := range r.Port.Services {
+	for _, s := range p.Services {
 		if !slices.ContainsFunc(all, func(have corev1.Service) bool { return have.Name == s.Service.Name }) {
 			all = append(all, *s.Service)
 		}
@@ -75,7 +80,8 @@ func Choose(ctx context.Context, c Cluster, methods []Method, r Request) (*Plan,
 type Plan struct {
 	Target   workload.Ref
 	Method   string   // how the agent gets there: sidecar
-	Captures []string // how traffic reaches the agent, in a user's words
+	Captures []string // how the port's traffic reaches the agent, in a user's words
+	Along    []string // the same of the other ports that are captured at once
 	Joins    bool     // an agent is there already, and takes this intercept without a restart
 	Restarts int32    // how many pods a rolling update replaces; 0 is no rolling update
 	// Arrivals bring the agents, Switches lead clients to them. The switches are
@@ -93,9 +99,16 @@ func (p *Plan) String() string {
 	case p.Joins:
 		return fmt.Sprintf("%s has an agent already: joining it", p.Target)
 	case p.Restarts > 0:
-		return fmt.Sprintf("inject %s, capture %s: one rolling update of %d pods", p.Method, strings.Join(p.Captures, " and "), p.Restarts)
+		return fmt.Sprintf("inject %s, capture %s: one rolling update of %d pods", p.Method, p.captures(), p.Restarts)
 	}
-	return fmt.Sprintf("inject %s, capture %s", p.Method, strings.Join(p.Captures, " and "))
+	return fmt.Sprintf("inject %s, capture %s", p.Method, p.captures())
+}
+
+// captures lists each capture once. Those that begin together say the same.
+func (p *Plan) captures() string {
+	all := slices.Concat(p.Captures, p.Along)
+	slices.Sort(all)
+	return strings.Join(slices.Compact(all), " and ")
 }
 
 // Refused returns, as a *Refusal, the first reason not to carry out the plan that

@@ -31,12 +31,16 @@ const (
 // keep alive reach the agents, as far as that can be had; what cannot is said.
 func (i *Intercept) begin(ctx context.Context) error {
 	if !i.spec.Lazy {
-		if err := checkHandler(ctx, handler.Handler(i.spec.Handler)); err != nil {
+		if err := checkHandler(ctx, i.target.handler); err != nil {
 			return err
 		}
 	}
 	plan, err := i.choose(ctx)
 	if err != nil {
+		return err
+	}
+	// None of those that begin together changes anything before all may.
+	if err := i.start.wait(ctx); err != nil {
 		return err
 	}
 	w, replaced, err := i.arrive(ctx, plan)
@@ -87,7 +91,7 @@ func (i *Intercept) choose(ctx context.Context) (*inject.Plan, error) {
 	}
 	place := inject.Cluster{Client: c.Client(), Kinds: c.Kinds(), Namespace: c.Namespace()}
 	plan, err := inject.Choose(ctx, place, i.set.methods, inject.Request{
-		Target: w, Port: i.target.port,
+		Target: w, Port: i.target.port, Ports: i.target.ports, Workloads: i.target.workloads,
 		Agent: inject.Options{Image: i.spec.AgentImage, Key: key},
 		Owner: i.recordOwner(),
 	})

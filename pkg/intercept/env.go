@@ -17,6 +17,6 @@ func (s *Intercepts) Env(ctx context.Context, id string) (env, missing []string,
 	if err != nil {
 		return nil, nil, err
 	}
-	all, err := c.Environment(ctx, w, i.target.port.Container)
+	all, err := c.Environment(ctx, w, i.target.container)
 	return all.Strings(), all.Missing, err
 }

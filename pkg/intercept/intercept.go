@@ -28,6 +28,7 @@ type Intercept struct {
 	target    *target
 	owner     agent.Owner
 	handler   *handler.Server
+	start     *start // shared by those that begin together
 	probes    probes
 	log       *slog.Logger
 
@@ -76,9 +77,6 @@ func newIntercept(s *Intercepts, t *target, spec api.InterceptSpec) (*Intercept,
 	if err != nil {
 		return nil, err
 	}
-	if spec.Handler == "" {
-		spec.Handler = string(handler.Localhost(t.port.Number))
-	}
 	owner := s.cluster.Owner()
 	owner.Since = time.Now().UTC().Truncate(time.Second)
 	i := &Intercept{
@@ -86,7 +84,7 @@ func newIntercept(s *Intercepts, t *target, spec api.InterceptSpec) (*Intercept,
 		log:   s.cluster.Log().With("intercept", id, "workload", t.Ref.String()),
 		begun: make(chan struct{}), gone: make(chan struct{}),
 	}
-	i.handler = handler.NewServer(handler.Handler(spec.Handler), i.log)
+	i.handler = handler.NewServer(t.handler, i.log)
 	i.wanted, i.end = context.WithCancelCause(context.Background())
 	return i, nil
 }
@@ -170,8 +168,8 @@ func (i *Intercept) Status() api.InterceptStatus {
 	i.mu.Unlock()
 	st := api.InterceptStatus{
 		ID: i.id, Workload: i.target.Ref.String(), Namespace: i.cluster.Namespace(),
-		Container: i.target.port.Container, Port: i.target.port.Number,
-		Services: i.target.serviceNames(), Handler: i.spec.Handler, Match: i.matchText, Mirror: i.spec.Mirror, Refuse: i.spec.Refuse,
+		Container: i.target.container, Port: i.target.port.Number,
+		Services: i.target.serviceNames(), Handler: string(i.target.handler), Match: i.matchText, Mirror: i.spec.Mirror, Refuse: i.spec.Refuse,
 		Agents: []api.AgentStatus{}, Owner: api.Owner(i.owner), Notice: notice,
 	}
 	if plan != nil {

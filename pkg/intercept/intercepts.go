@@ -10,11 +10,11 @@ import (
 	"sync"
 	"time"
 
-	"github.com/kubectl-tele/kubectl-tele/pkg/access"
 	"github.com/kubectl-tele/kubectl-tele/pkg/cluster"
 	"github.com/kubectl-tele/kubectl-tele/pkg/control/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/hint"
 	"github.com/kubectl-tele/kubectl-tele/pkg/inject"
+	"github.com/kubectl-tele/kubectl-tele/pkg/workload"
 )
 
 // Intercepts are those of one session. Its methods may be called concurrently.
@@ -33,64 +33,25 @@ func New(c *cluster.Cluster) *Intercepts {
 	return &Intercepts{cluster: c, methods: inject.Methods(), all: map[string]*Intercept{}}
 }
 
-// Begin sends the traffic of a workload's port to a handler. It returns when that
-// is in force; on failure, and when ctx ends before, it returns when what was
-// there before is put back.
-func (s *Intercepts) Begin(ctx context.Context, spec api.InterceptSpec, p api.Progress) (api.InterceptStatus, error) {
-	i, err := s.add(ctx, spec, p)
-	if err != nil {
-		return api.InterceptStatus{}, s.cluster.Explain(ctx, err, access.Intercept)
-	}
-	defer i.progress.add(p)()
-	go i.run()
-	return s.await(ctx, i)
-}
-
-// await returns when the intercept is in force, or gone; the end of ctx makes it
-// go.
-func (s *Intercepts) await(ctx context.Context, i *Intercept) (api.InterceptStatus, error) {
-	select {
-	case <-i.begun:
-		return i.Status(), nil
-	case <-i.gone:
-	case <-ctx.Done():
-		i.end(context.Cause(ctx))
-		<-i.gone
-	}
-	failure := i.failure
-	if failure == nil { // it was in force for a moment
-		failure = context.Cause(i.wanted)
-	}
-	return api.InterceptStatus{}, errors.Join(s.cluster.Explain(ctx, failure, access.Intercept), i.undone)
-}
-
-// add registers a new intercept, or says why this session cannot have it. An
-// intercept of the same port that is being left is waited for.
-func (s *Intercepts) add(ctx context.Context, spec api.InterceptSpec, p api.Progress) (*Intercept, error) {
-	target, err := findTarget(ctx, s.cluster, spec)
-	if err != nil {
-		return nil, err
-	}
-	i, err := newIntercept(s, target, spec)
-	if err != nil {
-		return nil, err
-	}
+// addOne registers a new intercept. One of the same port that is being left is waited
+// for.
+func (s *Intercepts) addOne(ctx context.Context, i *Intercept, p api.Progress) error {
 	for {
 		other, err := s.put(i)
 		switch {
 		case err != nil:
-			return nil, err
+			return err
 		case other == nil:
-			return i, nil
+			return nil
 		case other.wanted.Err() == nil:
-			return nil, hint.With(fmt.Errorf("%s is intercepted already, by this session", target),
-				"kubectl tele leave "+target.Name)
+			return hint.With(fmt.Errorf("%s is intercepted already, by this session", i.target),
+				"kubectl tele leave "+i.target.Name)
 		}
-		p.Doing("waiting until the intercept of " + target.String() + " before has been left")
+		p.Doing("waiting until the intercept of " + i.target.String() + " before has been left")
 		select {
 		case <-other.gone:
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return context.Cause(ctx)
 		}
 	}
 }
@@ -125,20 +86,13 @@ func (s *Intercepts) remove(i *Intercept) {
 // Leave ends intercepts and returns when everything is put back, or ctx ends; the
 // undo goes on then.
 func (s *Intercepts) Leave(ctx context.Context, spec api.LeaveSpec, p api.Progress) error {
-	named := func(*Intercept) bool { return true }
-	if !spec.All {
-		ref, err := s.cluster.Kinds().Parse(spec.Workload)
-		named = func(i *Intercept) bool {
-			return i.id == spec.Workload || err == nil && i.target.Ref == ref && (spec.Port == "" || i.target.port.Matches(spec.Port))
-		}
-	}
 	var leaving []*Intercept
 	for _, i := range s.sorted() {
-		if named(i) {
+		if spec.All || slices.Contains(spec.IDs, i.id) || s.named(i, spec) {
 			leaving = append(leaving, i)
 		}
 	}
-	if len(leaving) == 0 && !spec.All {
+	if len(leaving) == 0 && spec.Workload != "" {
 		what := spec.Workload
 		if spec.Port != "" {
 			what += " port " + spec.Port
@@ -147,6 +101,18 @@ func (s *Intercepts) Leave(ctx context.Context, spec api.LeaveSpec, p api.Progre
 			"`kubectl tele list` shows who intercepts what; `kubectl tele clean` removes what a lost session left")
 	}
 	return leaveAll(ctx, leaving, p)
+}
+
+// named reports whether a spec names the intercept by its workload or Service.
+func (s *Intercepts) named(i *Intercept, spec api.LeaveSpec) bool {
+	if service, ok := workload.ServiceNamed(spec.Workload); ok {
+		if !slices.Contains(i.target.serviceNames(), service) {
+			return false
+		}
+	} else if ref, err := s.cluster.Kinds().Parse(spec.Workload); err != nil || ref != i.target.Ref {
+		return false
+	}
+	return spec.Port == "" || i.target.port.Matches(spec.Port)
 }
 
 // leaveAll leaves intercepts, all at once. What several of them do together, such

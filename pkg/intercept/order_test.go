@@ -617,15 +617,16 @@ func TestLeftAtOnce(t *testing.T) {
 	for n := range 20 {
 		play(t, fmt.Sprint(n), func(t *testing.T, s *stage) {
 			alice := s.user("alice")
-			i, err := alice.add(t.Context(), api.InterceptSpec{Workload: store, Port: "8080", Lazy: true, Timeout: time.Minute}, nil)
+			all, err := alice.add(t.Context(), api.InterceptSpec{Workload: store, Ports: []api.PortSpec{{Port: "8080"}}, Lazy: true, Timeout: time.Minute}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
+			i := all[0]
 			i.end(errLeft)
 			close(i.begun)
 			close(i.gone)
-			if st, err := alice.await(t.Context(), i); err == nil && st.ID == "" {
-				t.Error("neither an intercept nor an error")
+			if err := i.await(t.Context()); err != nil && !errors.Is(err, errLeft) {
+				t.Errorf("it is gone: %v", err)
 			}
 		})
 	}

@@ -15,7 +15,7 @@ import (
 func TestPersonal(t *testing.T) {
 	personal := func(ctx context.Context, u *user, name string) error {
 		_, err := u.Begin(ctx, api.InterceptSpec{
-			Workload: store, Port: "8080", Handler: "localhost:1", Lazy: true, AgentImage: "example.com/agent:1", Timeout: time.Minute,
+			Workload: store, Ports: []api.PortSpec{{Port: "8080", Handler: "localhost:1"}}, Lazy: true, AgentImage: "example.com/agent:1", Timeout: time.Minute,
 			Match: []api.Condition{{On: "header", Name: "x-user", Test: "equals", Value: name}},
 		}, u.hear)
 		return err
@@ -69,7 +69,7 @@ func TestPersonal(t *testing.T) {
 	})
 	play(t, "with conditions that are none", func(t *testing.T, s *stage) {
 		alice := s.user("alice")
-		_, err := alice.Begin(t.Context(), api.InterceptSpec{Workload: store, Port: "8080", Match: []api.Condition{{On: "mood", Test: "equals"}}}, nil)
+		_, err := alice.Begin(t.Context(), api.InterceptSpec{Workload: store, Ports: []api.PortSpec{{Port: "8080"}}, Match: []api.Condition{{On: "mood", Test: "equals"}}}, nil)
 		if err == nil || !strings.Contains(err.Error(), "unknown subject") {
 			t.Errorf("%v", err)
 		}

@@ -41,7 +41,7 @@ func (i *Intercept) record() (stop func(), err error) {
 	if i.spec.Record == "" {
 		return func() {}, nil
 	}
-	w, err := har.Create(i.spec.Record, har.Creator{Name: "kubectl tele", Version: version.Version}, i.spec.Handler)
+	w, err := har.Create(i.spec.Record, har.Creator{Name: "kubectl tele", Version: version.Version}, string(i.target.handler))
 	if err != nil {
 		return nil, fmt.Errorf("record requests: %w", err)
 	}

@@ -395,7 +395,7 @@ func (s *stage) user(name string) *user {
 
 // begin intercepts a port of store.
 func (u *user) begin(ctx context.Context, port string) error {
-	_, err := u.Begin(ctx, api.InterceptSpec{Workload: store, Port: port, Handler: "localhost:1", Lazy: true, AgentImage: "example.com/agent:1", Timeout: time.Minute}, u.hear)
+	_, err := u.Begin(ctx, api.InterceptSpec{Workload: store, Ports: []api.PortSpec{{Port: port, Handler: "localhost:1"}}, Lazy: true, AgentImage: "example.com/agent:1", Timeout: time.Minute}, u.hear)
 	return err
 }
 

@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/kubectl-tele/kubectl-tele/pkg/cluster"
 	"github.com/kubectl-tele/kubectl-tele/pkg/control/api"
+	"github.com/kubectl-tele/kubectl-tele/pkg/handler"
+	"github.com/kubectl-tele/kubectl-tele/pkg/hint"
 	"github.com/kubectl-tele/kubectl-tele/pkg/inject"
 	"github.com/kubectl-tele/kubectl-tele/pkg/workload"
 )
@@ -14,7 +18,12 @@ import (
 // target is the port of a workload that an intercept takes.
 type target struct {
 	workload.Ref
-	port *workload.Port
+	port      *workload.Port
+	handler   handler.Handler
+	container string // whose environment is meant
+	// ports and workloads are what one command takes, this one's included.
+	ports     []*workload.Port // of the workload
+	workloads []workload.Ref
 }
 
 func (t *target) String() string { return fmt.Sprintf("%s port %d", t.Ref, t.port.Number) }
@@ -28,19 +37,52 @@ func (t *target) serviceNames() []string {
 	return names
 }
 
-// findTarget resolves what the user named. A workload that carries an agent is
-// looked at as it would be without.
-func findTarget(ctx context.Context, c *cluster.Cluster, spec api.InterceptSpec) (*target, error) {
+// findTargets resolves what the user named: at least one target, in the order of the
+// workloads, then of the ports.
+func findTargets(ctx context.Context, c *cluster.Cluster, spec api.InterceptSpec) ([]*target, error) {
 	ctx, cancel := cluster.RequestContext(ctx)
 	defer cancel()
-	ref, err := c.Kinds().Parse(spec.Workload)
+	workloads, service, err := c.Kinds().Named(ctx, c.Client(), c.Namespace(), spec.Workload)
 	if err != nil {
 		return nil, err
 	}
-	w, err := c.Kinds().Get(ctx, c.Client(), c.Namespace(), ref)
-	if err != nil {
-		return nil, err
+	if service != "" {
+		if spec.Service != "" && spec.Service != service {
+			return nil, &hint.Error{
+				Fact: fmt.Sprintf("%s and --service=%s are two Services", spec.Workload, spec.Service),
+				Mend: "give the Service once",
+			}
+		}
+		spec.Service = service
 	}
+	if len(spec.Ports) == 0 {
+		spec.Ports = []api.PortSpec{{}}
+	}
+	var all []*target
+	for _, w := range workloads {
+		found, err := portsOf(ctx, c, w, spec)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, found...)
+	}
+	var refs []workload.Ref
+	for _, w := range workloads {
+		refs = append(refs, w.Ref)
+	}
+	for n, t := range all {
+		t.workloads = refs
+		if t.handler == "" {
+			// One process stands for all workloads behind a Service.
+			t.handler = handler.Localhost(all[n%len(spec.Ports)].port.Number)
+		}
+	}
+	return all, nil
+}
+
+// portsOf resolves the ports of one workload. A workload that carries an agent is looked
+// at as it would be without.
+func portsOf(ctx context.Context, c *cluster.Cluster, w *workload.Workload, spec api.InterceptSpec) ([]*target, error) {
 	// Without the record, the agent's own ports would be taken for the app's.
 	if _, err := inject.ReadRecord(w.Object); errors.Is(err, inject.ErrNewer) {
 		return nil, err
@@ -52,9 +94,42 @@ func findTarget(ctx context.Context, c *cluster.Cluster, spec api.InterceptSpec)
 	for i := range services {
 		services[i] = *inject.OriginalService(&services[i], inject.CapturesIn(w)...)
 	}
-	port, err := workload.FindPort(inject.Original(w), services, spec.Port, spec.Service)
-	if err != nil {
-		return nil, err
+	original := inject.Original(w)
+	if spec.Container != "" && !slices.Contains(original.Containers(), spec.Container) {
+		return nil, &hint.Error{
+			Fact: fmt.Sprintf("%s has no container %q", w, spec.Container),
+			Mend: "--container is one of " + strings.Join(original.Containers(), ", "),
+		}
 	}
-	return &target{Ref: w.Ref, port: port}, nil
+	var all []*target
+	var ports []*workload.Port
+	for _, want := range spec.Ports {
+		port, err := workload.FindPort(original, services, want.Port, spec.Service)
+		if err != nil {
+			return nil, err
+		}
+		if slices.ContainsFunc(ports, func(p *workload.Port) bool { return p.Number == port.Number }) {
+			return nil, hint.With(fmt.Errorf("port %d of %s is named twice", port.Number, w), "give each --port once")
+		}
+		ports = append(ports, port)
+		container := spec.Container
+		if container == "" {
+			container = port.Container
+		}
+		all = append(all, &target{Ref: w.Ref, port: port, handler: handler.Handler(want.Handler), container: container})
+	}
+	for _, t := range all {
+		t.ports = ports
+	}
+	return all, nil
+}
+
+// warnings says what of the targets may be other than was meant.
+func warnings(all []*target, spec api.InterceptSpec) (lines []string) {
+	for _, t := range all {
+		if spec.Container == "" && spec.WithEnv && t.port.Guessed {
+			lines = append(lines, fmt.Sprintf("no container of %s declares port %d: the environment is that of container %s; --container chooses another", t.Ref, t.port.Number, t.container))
+		}
+	}
+	return lines
 }

@@ -141,9 +141,9 @@ func (s *Session) beginConnect() (old *connect.Network, connected bool, err erro
 	return old, false, nil
 }
 
-// Intercept sends the traffic of a workload's port to a handler. See
+// Intercept sends the traffic of workloads' ports to handlers. See
 // intercept.Intercepts, as for the next three.
-func (s *Session) Intercept(ctx context.Context, spec api.InterceptSpec, p api.Progress) (api.InterceptStatus, error) {
+func (s *Session) Intercept(ctx context.Context, spec api.InterceptSpec, p api.Progress) ([]api.InterceptStatus, error) {
 	return s.intercepts.Begin(ctx, spec, p)
 }
 

@@ -64,12 +64,17 @@ func available(ctx context.Context, client kubernetes.Interface, ns string, kind
 	if err != nil {
 		return "-n chooses another namespace"
 	}
-	if len(objects) == 0 {
-		return fmt.Sprintf("namespace %s has no %ss; -n chooses another namespace", ns, kind.Resource().Title)
-	}
 	names := make([]string, 0, len(objects))
 	for _, obj := range objects {
 		names = append(names, obj.GetName())
+	}
+	return choices(kind.Resource().Title, ns, name, names)
+}
+
+// choices is the hint for a name that is none of those that there are.
+func choices(title, ns, name string, names []string) string {
+	if len(names) == 0 {
+		return fmt.Sprintf("namespace %s has no %ss; -n chooses another namespace", ns, title)
 	}
 	if near := similar(name, names); len(near) > 0 {
 		return fmt.Sprintf("did you mean %s?", strings.Join(near, " or "))
@@ -80,7 +85,7 @@ func available(ctx context.Context, client kubernetes.Interface, ns string, kind
 		more = fmt.Sprintf(" and %d more", len(names)-maxListed)
 		names = names[:maxListed]
 	}
-	return fmt.Sprintf("%ss in namespace %s: %s%s", kind.Resource().Title, ns, strings.Join(names, ", "), more)
+	return fmt.Sprintf("%ss in namespace %s: %s%s", title, ns, strings.Join(names, ", "), more)
 }
 
 // similar returns at most three of names that contain want, are contained in

@@ -124,10 +124,10 @@ func (ks Kinds) Parse(s string) (Ref, error) {
 }
 
 func (ks Kinds) unknown(word, name string) error {
-	if slices.Contains([]string{"svc", "service", "services"}, strings.ToLower(word)) {
+	if _, ok := ServiceNamed(word + "/" + name); ok {
 		return &hint.Error{
 			Fact: fmt.Sprintf("%s/%s is a Service, which has no pods of its own", word, name),
-			Mend: fmt.Sprintf("name the %s behind it, as in %s/NAME; --service picks one of its Services", ks.titles(), ks[0].Resource().Singular),
+			Mend: fmt.Sprintf("name the %s behind it, as in %s/NAME", ks.titles(), ks[0].Resource().Singular),
 		}
 	}
 	r := ks[0].Resource()

@@ -29,7 +29,7 @@ func TestParse(t *testing.T) {
 		{in: "deploy/", err: `"" is not the name`},
 		{in: "Back", err: `"Back" is not the name`},
 		{in: "deploy/a/b", err: `"a/b" is not the name`},
-		{in: "svc/back", err: "svc/back is a Service", hint: "--service"},
+		{in: "svc/back", err: "svc/back is a Service", hint: "deployment/NAME"},
 		{in: "sts/store", want: Ref{Kind: "statefulset", Name: "store"}},
 		{in: "daemonsets.apps/node", want: Ref{Kind: "daemonset", Name: "node"}},
 		{in: "job/store", err: `kind "job" cannot be intercepted`, hint: "deploy/NAME"},

@@ -19,6 +19,7 @@ type Port struct {
 	Container string // the container that declares it, else the first one
 	Number    uint16 // what the app listens on
 	Name      string // the container port's name; "" when it has none or is not declared
+	Guessed   bool   // no container declares it, and there are several
 	Services  []ServicePort
 }
 
@@ -168,14 +169,14 @@ func candidates(w *Workload, services []corev1.Service) (ports []*Port, others [
 				others = append(others, fmt.Sprintf("%s is %s", entry, sp.Protocol))
 				continue
 			}
-			container, number, name, ok := resolve(spec, sp)
-			if !ok {
+			found := resolve(spec, sp)
+			if found == nil {
 				others = append(others, fmt.Sprintf("%s leads to port %q, which no container has", entry, sp.TargetPort.String()))
 				continue
 			}
-			at := slices.IndexFunc(ports, func(p *Port) bool { return p.Number == number })
+			at := slices.IndexFunc(ports, func(p *Port) bool { return p.Number == found.Number })
 			if at < 0 {
-				ports = append(ports, &Port{Container: container, Number: number, Name: name})
+				ports = append(ports, found)
 				at = len(ports) - 1
 			}
 			ports[at].Services = append(ports[at].Services, entry)
@@ -187,8 +188,8 @@ func candidates(w *Workload, services []corev1.Service) (ports []*Port, others [
 
 // resolve finds the container port as the endpoints controller does: a name is
 // looked up in the containers, then in the native sidecars; a number need not be
-// declared anywhere.
-func resolve(spec *corev1.PodSpec, sp corev1.ServicePort) (container string, number uint16, name string, ok bool) {
+// declared anywhere. It returns nil for a name that nothing has.
+func resolve(spec *corev1.PodSpec, sp corev1.ServicePort) *Port {
 	target := sp.TargetPort
 	if target.Type == intstr.Int && target.IntVal == 0 || target.Type == intstr.String && target.StrVal == "" {
 		target = intstr.FromInt32(sp.Port)
@@ -199,14 +200,14 @@ func resolve(spec *corev1.PodSpec, sp corev1.ServicePort) (container string, num
 				continue
 			}
 			if target.Type == intstr.String && p.Name == target.StrVal || target.Type == intstr.Int && p.ContainerPort == target.IntVal {
-				return c.Name, uint16(p.ContainerPort), p.Name, true
+				return &Port{Container: c.Name, Number: uint16(p.ContainerPort), Name: p.Name}
 			}
 		}
 	}
 	if target.Type == intstr.String || target.IntVal < 1 || target.IntVal > 65535 || len(spec.Containers) == 0 {
-		return "", 0, "", false
+		return nil
 	}
-	return spec.Containers[0].Name, uint16(target.IntVal), "", true
+	return &Port{Container: spec.Containers[0].Name, Number: uint16(target.IntVal), Guessed: len(spec.Containers) > 1}
 }
 
 // Serving returns the containers that run as long as the pod, in the order in

@@ -44,6 +44,15 @@ func (s State) Rolling() bool {
 // Namespace is the namespace of the workload.
 func (w *Workload) Namespace() string { return w.Object.GetNamespace() }
 
+// Containers are the names of the containers that run as long as the pods.
+func (w *Workload) Containers() []string {
+	var names []string
+	for _, c := range Serving(&w.Template.Spec) {
+		names = append(names, c.Name)
+	}
+	return names
+}
+
 // Copy returns a deep copy.
 func (w *Workload) Copy() *Workload {
 	return w.Kind.View(w.Object.DeepCopyObject().(Object))

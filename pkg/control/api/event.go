@@ -12,11 +12,11 @@ type Event struct {
 	// socket: only a person at a terminal can give a password.
 	HelperSocket string `json:"helperSocket,omitempty"`
 	// The last event of an operation has Error, or has End and perhaps Status
-	// or Intercept.
-	Error     *Failure         `json:"error,omitempty"`
-	Status    *Status          `json:"status,omitempty"`
-	Intercept *InterceptStatus `json:"intercept,omitempty"`
-	// Env comes with Intercept where it was asked for: NAME=VALUE each.
+	// or Intercepts.
+	Error      *Failure          `json:"error,omitempty"`
+	Status     *Status           `json:"status,omitempty"`
+	Intercepts []InterceptStatus `json:"intercepts,omitempty"`
+	// Env comes with Intercepts where it was asked for: NAME=VALUE each.
 	Env []string `json:"env,omitempty"`
 	End bool     `json:"end,omitempty"`
 }

@@ -11,16 +11,16 @@ type ConnectSpec struct {
 	Timeout time.Duration `json:"timeout"`
 }
 
-// InterceptSpec is what intercept is asked for.
+// InterceptSpec is what intercept is asked for. Each port of each workload becomes
+// an intercept of its own; they begin together, or not at all.
 type InterceptSpec struct {
+	// Workload is KIND/NAME or, for all the workloads behind a Service, svc/NAME.
 	Workload string `json:"workload"`
-	// Port names the port to take: a Service's or a container's, by name or
-	// number; "" if there is just one.
-	Port    string `json:"port,omitempty"`
-	Service string `json:"service,omitempty"`
-	// Handler is HOST:PORT of what answers; "" is the workload's port number
-	// on localhost.
-	Handler string `json:"handler,omitempty"`
+	// Ports are the ports to take; none: the only one.
+	Ports   []PortSpec `json:"ports,omitempty"`
+	Service string     `json:"service,omitempty"`
+	// Container is whose environment is meant; "" is the one that has the port.
+	Container string `json:"container,omitempty"`
 	// Match says which requests are meant: all of the conditions must hold. None:
 	// all traffic.
 	Match []Condition `json:"match,omitempty"`
@@ -49,10 +49,22 @@ type InterceptSpec struct {
 	Timeout      time.Duration `json:"timeout"`
 }
 
+// PortSpec is one port to take.
+type PortSpec struct {
+	// Port is a Service's or a container's, by name or number; "" if there is
+	// just one.
+	Port string `json:"port,omitempty"`
+	// Handler is HOST:PORT of what answers; "" is the workload's port number on
+	// localhost.
+	Handler string `json:"handler,omitempty"`
+}
+
 // LeaveSpec says what to leave.
 type LeaveSpec struct {
-	// Workload is the workload's name or an intercept's ID; All leaves all.
-	Workload string `json:"workload,omitempty"`
+	// IDs are those of intercepts. Workload is KIND/NAME, or svc/NAME for what leads
+	// from the Service. All leaves all.
+	IDs      []string `json:"ids,omitempty"`
+	Workload string   `json:"workload,omitempty"`
 	// Port is the name or number of the workload's port, where only that is meant.
 	Port string `json:"port,omitempty"`
 	All  bool   `json:"all,omitempty"`
