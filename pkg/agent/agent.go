@@ -35,6 +35,7 @@ type Agent struct {
 	held     *h2.Budget // of captured connections
 	mirrored *h2.Budget // of copies
 	watchers watchers
+	readers  readers
 	tunnels  *tunnel.Server
 	control  []net.Listener
 	captures *captureSet

@@ -21,8 +21,10 @@ type Config struct {
 	// Captures are listened on at all addresses. With captures, PodIPs has
 	// to have an address.
 	Captures []api.Capture
-	Pod      string
-	PodIPs   []netip.Addr
+	// Volumes are shown to sessions, to read alone.
+	Volumes []api.Volume
+	Pod     string
+	PodIPs  []netip.Addr
 	// Version is shown in Info.
 	Version string
 	// IdleExit ends Run when no session has been there for so long. 0: never.

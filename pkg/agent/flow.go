@@ -33,6 +33,8 @@ func (a *Agent) serveFlow(t *tunnel.Tunnel, r *tunnel.Request, done func()) {
 		a.serveProbe(r)
 	case target.Network == api.NetworkService && target.Address == api.ServiceWatch:
 		a.serveWatch(r)
+	case target.Network == api.NetworkService && target.Address == api.ServiceFiles:
+		a.serveFiles(r)
 	default:
 		_ = r.Refuse(tunnel.Unknown, "this agent knows no "+target.String())
 	}

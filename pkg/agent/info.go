@@ -15,7 +15,7 @@ import (
 func (a *Agent) Info() api.Info {
 	info := api.Info{
 		Version:   a.cfg.Version,
-		Features:  features(),
+		Features:  a.features(),
 		UpSeconds: time.Since(a.started).Seconds(),
 		Pod:       a.cfg.Pod,
 		PodIPs:    a.cfg.PodIPs,
@@ -37,10 +37,13 @@ func (a *Agent) Info() api.Info {
 	return info
 }
 
-func features() []api.Feature {
+func (a *Agent) features() []api.Feature {
 	f := []api.Feature{api.FeatureRules, api.FeatureMatch, api.FeatureDown, api.FeatureMirror, api.FeatureTakeOver, api.FeatureListen, api.FeatureWatch}
 	if canProbe {
 		f = append(f, api.FeatureProbe)
+	}
+	if len(a.cfg.Volumes) > 0 {
+		f = append(f, api.FeatureFiles)
 	}
 	return f
 }

@@ -23,6 +23,11 @@ func serve(ctx context.Context, fs *flag.FlagSet, args []string, getenv func(str
 		cfg.Captures = append(cfg.Captures, c)
 		return err
 	})
+	fs.Func("volume", "HERE:PATH, a volume and where the app has it; may be repeated", func(s string) error {
+		v, err := api.ParseVolume(s)
+		cfg.Volumes = append(cfg.Volumes, v)
+		return err
+	})
 	fs.DurationVar(&cfg.IdleExit, "idle-exit", 0, "exit when no session was connected for this long; 0: never")
 	fs.DurationVar(&cfg.DrainLimit, "drain-limit", 0, "longest wait for the app on SIGTERM (default 5m)")
 	if err := parse(fs, args); err != nil {

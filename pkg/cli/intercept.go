@@ -20,6 +20,7 @@ import (
 	"github.com/kubectl-tele/kubectl-tele/pkg/control"
 	"github.com/kubectl-tele/kubectl-tele/pkg/control/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/hint"
+	"github.com/kubectl-tele/kubectl-tele/pkg/mount"
 )
 
 type interceptOptions struct {
@@ -38,6 +39,8 @@ type interceptOptions struct {
 	takeOver     bool
 	record       string
 	secrets      bool
+	mount        string
+	noShortcut   bool
 	match        matchOptions
 	env          interceptEnv
 	output       output
@@ -102,6 +105,9 @@ the intercept ends with it, and its exit code is this command's.`,
   # Run the handler too, with the container's environment
   kubectl tele intercept back --port 8080 -- go run ./cmd/back
 
+  # With its ConfigMaps, Secrets and other volumes below ./root
+  kubectl tele intercept back --port 8080 --mount root -- sh -c 'cat $TELE_ROOT/etc/back/config.yaml'
+
   # Or leave that to an editor or to docker
   kubectl tele intercept back --port 8080 --env-file back.env`,
 		RunE:              runE(o),
@@ -110,7 +116,10 @@ the intercept ends with it, and its exit code is this command's.`,
 	cmd.Flags().StringArrayVarP(&o.ports, "port", "p", nil, "`[LOCAL][:PORT]`: port of the handler on localhost, and the port to take, a Service's or container's name or number, or SERVICE:PORT (default: the only one); it may be given several times")
 	cmd.Flags().StringVar(&o.to, "to", "", "`HOST:PORT` of the handler, instead of localhost")
 	cmd.Flags().StringVar(&o.service, "service", "", "the Service whose port is meant, where several select the workload")
-	cmd.Flags().StringVar(&o.container, "container", "", "`NAME` of the container whose environment is meant (default: the one that has the port)")
+	cmd.Flags().StringVar(&o.container, "container", "", "`NAME` of the container whose environment and files are meant (default: the one that has the port)")
+	cmd.Flags().StringVar(&o.mount, "mount", "", "show the container's volumes, ConfigMaps and Secrets among them, at its paths below this `DIR`, to read, for as long as the intercept lasts; COMMAND finds DIR in TELE_ROOT")
+	_ = cmd.MarkFlagDirname("mount")
+	cmd.Flags().BoolVar(&o.noShortcut, "no-shortcut", false, "send this laptop's own connections to the Service through the cluster and back, too; else, while connected, they go to the handler at once")
 	cmd.Flags().BoolVar(&o.allowRestart, "allow-restart", false, "accept a rolling update that costs a moment of downtime or data of the pods")
 	cmd.Flags().DurationVar(&o.timeout, "timeout", 3*time.Minute, "how long the rolling update may take")
 	cmd.Flags().BoolVarP(&o.quiet, "quiet", "q", false, "print warnings and errors only")
@@ -161,6 +170,14 @@ func (o *interceptOptions) complete(cmd *cobra.Command, args []string) error {
 			return err
 		}
 	}
+	if o.mount != "" {
+		if o.mount, err = filepath.Abs(o.mount); err != nil {
+			return err
+		}
+		if err := mount.CheckDir(o.mount); err != nil {
+			return err
+		}
+	}
 	if err := o.env.complete(); err != nil {
 		return err
 	}
@@ -168,7 +185,7 @@ func (o *interceptOptions) complete(cmd *cobra.Command, args []string) error {
 		Workload: args[0], Ports: ports, Service: o.service, Container: o.container, Match: match,
 		Mirror: o.mirror, Refuse: o.handlerDown == "refuse", TakeOver: o.takeOver,
 		LogRequests: o.logRequests, Record: o.record, RecordSecrets: o.secrets,
-		Lazy: len(o.command) > 0, Hold: len(o.command) > 0, WithEnv: len(o.command) > 0 || len(o.env.files) > 0,
+		Dir: o.mount, NoShortcut: o.noShortcut, Lazy: len(o.command) > 0, Hold: len(o.command) > 0, WithEnv: len(o.command) > 0 || len(o.env.files) > 0,
 		AgentImage: agentImage(o.image), AllowRestart: o.allowRestart, Timeout: o.timeout,
 	}
 	return nil
@@ -390,6 +407,9 @@ func (o *interceptOptions) runCommand(ctx context.Context, client *control.Clien
 	})
 	cmd := exec.CommandContext(runCtx, o.command[0], o.command[1:]...)
 	cmd.Env = append(append(os.Environ(), env...), "TELE_INTERCEPT_ID="+first.ID, "TELE_WORKLOAD="+nameOf(first.Workload))
+	if first.Dir != "" {
+		cmd.Env = append(cmd.Env, "TELE_ROOT="+first.Dir)
+	}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = o.f.In, o.f.Out, o.f.ErrOut
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = handlerGrace

@@ -2,8 +2,12 @@ package cli
 
 import (
 	"context"
+	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/mount"
 )
 
 // options are the flags and arguments of one command, on their way to a call of
@@ -22,6 +26,7 @@ type options interface {
 // runE returns the RunE of a command with these options.
 func runE(o options) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
+		clearMounts(cmd.ErrOrStderr())
 		if err := o.complete(cmd, args); err != nil {
 			return err
 		}
@@ -29,6 +34,18 @@ func runE(o options) func(*cobra.Command, []string) error {
 			return err
 		}
 		return o.run(cmd.Context())
+	}
+}
+
+// clearMounts takes away the folders of files that sessions which were killed have left:
+// every command does, since a folder of that kind is of no use to anybody.
+func clearMounts(errOut io.Writer) {
+	cleared, err := mount.ClearStale()
+	for _, dir := range cleared {
+		_, _ = fmt.Fprintf(errOut, "the files in %s are taken away: the session that showed them was killed\n", dir)
+	}
+	if err != nil {
+		_, _ = fmt.Fprintf(errOut, "warning: %v\n", err)
 	}
 }
 

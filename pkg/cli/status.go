@@ -99,6 +99,12 @@ func printStatus(w io.Writer, st api.Status, wide bool) {
 			what = ", requests with " + i.Match
 		}
 		_, _ = fmt.Fprintf(w, "  intercept %s port %d%s -> %s: %s\n", i.Workload, i.Port, what, i.Handler, i.State)
+		if i.Dir != "" {
+			_, _ = fmt.Fprintf(w, "    files   %s, of container %s\n", i.Dir, i.Container)
+		}
+		if i.Shortened > 0 {
+			_, _ = fmt.Fprintf(w, "    %d connections of this laptop went to the handler at once\n", i.Shortened)
+		}
 		if i.HandlerError != "" {
 			_, _ = fmt.Fprintf(w, "    handler not reached, %s: %s\n", inPlace(i), i.HandlerError)
 		}

@@ -13,9 +13,15 @@ import (
 // dialer dials addresses of the cluster through an agent, in the forms that the
 // stack and the DNS server take. A nil flow must not become an interface that is
 // not nil, hence the three methods.
-type dialer struct{ agent *cluster.OwnAgent }
+type dialer struct {
+	agent    *cluster.OwnAgent
+	shortcut func(ctx context.Context, to netip.AddrPort) splice.Conn
+}
 
 func (d dialer) tcp(ctx context.Context, addr netip.AddrPort) (splice.Carrier, error) {
+	if conn := d.shortcut(ctx, addr); conn != nil {
+		return splice.Carried(conn), nil
+	}
 	flow, err := d.agent.Dial(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err

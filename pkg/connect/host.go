@@ -14,6 +14,7 @@ import (
 	"github.com/kubectl-tele/kubectl-tele/pkg/cluster"
 	"github.com/kubectl-tele/kubectl-tele/pkg/control/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/hint"
+	"github.com/kubectl-tele/kubectl-tele/pkg/splice"
 	"github.com/kubectl-tele/kubectl-tele/pkg/tun"
 	"github.com/kubectl-tele/kubectl-tele/pkg/tun/helper"
 	"github.com/kubectl-tele/kubectl-tele/pkg/tun/netstack"
@@ -48,6 +49,7 @@ type hostSpec struct {
 	ranges    clusterRanges
 	agent     *cluster.OwnAgent
 	avoid     []netip.Addr // never routed
+	shortcut  func(ctx context.Context, to netip.AddrPort) splice.Conn
 }
 
 // openHost waits for the privileged helper and gets the TUN from it. Nothing is
@@ -93,7 +95,7 @@ func (h *host) start(ctx context.Context, spec hostSpec) error {
 	if err != nil {
 		return err
 	}
-	dial := dialer{spec.agent}
+	dial := dialer{spec.agent, spec.shortcut}
 	h.stack, err = netstack.New(h.device, netstack.Config{
 		MTU:     tunMTU,
 		Addrs:   []netip.Prefix{own},

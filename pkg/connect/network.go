@@ -20,6 +20,7 @@ import (
 	"github.com/kubectl-tele/kubectl-tele/pkg/cluster"
 	"github.com/kubectl-tele/kubectl-tele/pkg/control/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/hint"
+	"github.com/kubectl-tele/kubectl-tele/pkg/splice"
 )
 
 // Config says how a Network is set up.
@@ -30,6 +31,9 @@ type Config struct {
 	// into the tunnel.
 	Server string
 	Spec   api.ConnectSpec
+	// Shortcut connects to an address of the cluster that is served on this machine; it
+	// returns nil for every other.
+	Shortcut func(ctx context.Context, to netip.AddrPort) splice.Conn
 }
 
 // localLimit bounds setting up TUN, routes and DNS, which takes milliseconds.
@@ -94,6 +98,7 @@ func (n *Network) Up(ctx context.Context, p api.Progress) error {
 		info:      known.info,
 		ranges:    n.ranges,
 		agent:     n.agent,
+		shortcut:  n.cfg.Shortcut,
 		avoid:     server,
 	}); err != nil {
 		return err

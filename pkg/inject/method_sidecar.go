@@ -44,6 +44,9 @@ func (Sidecar) Plan(ctx context.Context, c Cluster, r Request) (*Plan, error) {
 		plan.Along = append(plan.Along, c.words()...)
 	}
 	spec := SidecarSpec{Agent: r.Agent, Native: NativeSidecars(serverVersion(ctx, c.Client)), Captures: captures, Owner: r.Owner}
+	if r.Files != "" {
+		spec.Files = workload.FilesOf(&Original(r.Target).Template.Spec, r.Files)
+	}
 	changed, err := AddSidecar(r.Target, spec)
 	if err != nil {
 		return nil, err
@@ -56,6 +59,11 @@ func (Sidecar) Plan(ctx context.Context, c Cluster, r Request) (*Plan, error) {
 	if Restarts(r.Target, changed) {
 		plan.Restarts = r.Target.State.Replicas
 		plan.Warnings = sidecarWarnings(r, capture, facts)
+		if spec.Files != nil {
+			for _, missing := range spec.Files.Missing {
+				plan.Warnings = append(plan.Warnings, "not among the files: "+missing)
+			}
+		}
 		if len(plan.Refusals) == 0 || onlyRestarts(plan.Refusals) {
 			spec.Agent, err = admitted(ctx, c, r.Target, spec)
 			if refusal := refusalOf(NotAdmitted, err); refusal != nil {

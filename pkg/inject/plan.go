@@ -22,6 +22,7 @@ type Request struct {
 	Ports     []*workload.Port // of the target; they are captured at once
 	Workloads []workload.Ref
 	Agent     Options
+	Files     string // the container whose files the agent is to show; "" is none
 	Owner     Owner
 	Mode      Mode
 }

@@ -20,6 +20,7 @@ type SidecarSpec struct {
 	Agent    Options
 	Native   bool // a native sidecar: see NativeSidecars
 	Captures []Capture
+	Files    *workload.Files // what the agent shows; nil adds nothing
 	Owner    Owner
 }
 
@@ -89,8 +90,11 @@ func AddSidecar(w *workload.Workload, spec SidecarSpec) (*workload.Workload, err
 		container, index = &c, -1
 	} else {
 		_, native = agentContainer(&w.Template.Spec)
-		container.Args = agentArgs(control, next.Captures, 0)
+		container.Args = append(agentArgs(control, next.Captures, 0), volumeArgs(container)...)
 		container.Ports = agentPorts(next.Captures)
+	}
+	if err := showFiles(w, container, spec.Files, spec.Agent.Image); err != nil {
+		return nil, err
 	}
 	insert(pod, *container, native, index)
 	for _, c := range next.Captures {

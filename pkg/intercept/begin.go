@@ -67,7 +67,10 @@ func (i *Intercept) begin(ctx context.Context) error {
 			return err
 		}
 	}
-	return i.switchOver(ctx, plan)
+	if err := i.switchOver(ctx, plan); err != nil {
+		return err
+	}
+	return i.showFiles()
 }
 
 // checkHandler makes sure that something answers before traffic is sent there.
@@ -93,7 +96,7 @@ func (i *Intercept) choose(ctx context.Context) (*inject.Plan, error) {
 	plan, err := inject.Choose(ctx, place, i.set.methods, inject.Request{
 		Target: w, Port: i.target.port, Ports: i.target.ports, Workloads: i.target.workloads,
 		Agent: inject.Options{Image: i.spec.AgentImage, Key: key},
-		Owner: i.recordOwner(),
+		Owner: i.recordOwner(), Files: i.target.files,
 	})
 	if err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	agent "github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
@@ -14,6 +15,7 @@ import (
 	"github.com/kubectl-tele/kubectl-tele/pkg/control/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/handler"
 	"github.com/kubectl-tele/kubectl-tele/pkg/inject"
+	"github.com/kubectl-tele/kubectl-tele/pkg/mount"
 )
 
 // Intercept is one rule: a port of a workload to a handler. Its goroutine, run,
@@ -29,6 +31,7 @@ type Intercept struct {
 	owner     agent.Owner
 	handler   *handler.Server
 	start     *start // shared by those that begin together
+	dir       string // where files are to be shown; "" is nowhere
 	probes    probes
 	log       *slog.Logger
 
@@ -40,9 +43,12 @@ type Intercept struct {
 	failure  error         // why it never was in force; read it after gone
 	undone   error         // what could not be put back; read it after gone
 
+	shortened atomic.Int64 // connections of this machine that went to the handler at once
+
 	// Owned by run alone:
 	recorded bool // the undo records in the cluster may name this intercept
 	agents   *cluster.Agents
+	mounted  *mount.Mount // nil: no files are shown
 
 	mu           sync.Mutex
 	state        state
@@ -169,7 +175,7 @@ func (i *Intercept) Status() api.InterceptStatus {
 	st := api.InterceptStatus{
 		ID: i.id, Workload: i.target.Ref.String(), Namespace: i.cluster.Namespace(),
 		Container: i.target.container, Port: i.target.port.Number,
-		Services: i.target.serviceNames(), Handler: string(i.target.handler), Match: i.matchText, Mirror: i.spec.Mirror, Refuse: i.spec.Refuse,
+		Services: i.target.serviceNames(), Handler: string(i.target.handler), Match: i.matchText, Mirror: i.spec.Mirror, Refuse: i.spec.Refuse, Dir: i.dir, Shortened: i.shortened.Load(),
 		Agents: []api.AgentStatus{}, Owner: api.Owner(i.owner), Notice: notice,
 	}
 	if plan != nil {

@@ -55,6 +55,9 @@ func (i *Intercept) needs() (all []need) {
 	if i.spec.Refuse {
 		all = append(all, need{agent.FeatureDown, "refuse requests while the handler is down"})
 	}
+	if i.target.files != "" {
+		all = append(all, need{agent.FeatureFiles, "show files"})
+	}
 	if i.spec.TakeOver {
 		all = append(all, need{agent.FeatureTakeOver, "take over from a session that is not reached"})
 	}

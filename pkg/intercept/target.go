@@ -20,7 +20,8 @@ type target struct {
 	workload.Ref
 	port      *workload.Port
 	handler   handler.Handler
-	container string // whose environment is meant
+	container string // whose environment and files are meant
+	files     string // the container whose files the workload's agents are to show; "" is none
 	// ports and workloads are what one command takes, this one's included.
 	ports     []*workload.Port // of the workload
 	workloads []workload.Ref
@@ -72,6 +73,9 @@ func findTargets(ctx context.Context, c *cluster.Cluster, spec api.InterceptSpec
 	}
 	for n, t := range all {
 		t.workloads = refs
+		if first := all[0]; spec.Dir != "" && t.Ref == first.Ref {
+			t.files = first.container
+		}
 		if t.handler == "" {
 			// One process stands for all workloads behind a Service.
 			t.handler = handler.Localhost(all[n%len(spec.Ports)].port.Number)
@@ -127,8 +131,8 @@ func portsOf(ctx context.Context, c *cluster.Cluster, w *workload.Workload, spec
 // warnings says what of the targets may be other than was meant.
 func warnings(all []*target, spec api.InterceptSpec) (lines []string) {
 	for _, t := range all {
-		if spec.Container == "" && spec.WithEnv && t.port.Guessed {
-			lines = append(lines, fmt.Sprintf("no container of %s declares port %d: the environment is that of container %s; --container chooses another", t.Ref, t.port.Number, t.container))
+		if spec.Container == "" && (spec.WithEnv || spec.Dir != "") && t.port.Guessed {
+			lines = append(lines, fmt.Sprintf("no container of %s declares port %d: environment and files are those of container %s; --container chooses another", t.Ref, t.port.Number, t.container))
 		}
 	}
 	return lines

@@ -10,6 +10,7 @@ import (
 	"github.com/kubectl-tele/kubectl-tele/pkg/access"
 	"github.com/kubectl-tele/kubectl-tele/pkg/control/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/hint"
+	"github.com/kubectl-tele/kubectl-tele/pkg/mount"
 )
 
 // Begin sends the traffic of workloads' ports to handlers: an intercept for each port
@@ -104,6 +105,11 @@ func (s *Intercepts) add(ctx context.Context, spec api.InterceptSpec, p api.Prog
 	if spec.Record != "" && len(targets) > 1 {
 		return nil, hint.With(errors.New("a file records one port of one workload"), "kubectl tele intercept WORKLOAD --port LOCAL:PORT --record FILE")
 	}
+	if spec.Dir != "" {
+		if err := mount.CheckDir(spec.Dir); err != nil {
+			return nil, err
+		}
+	}
 	for _, line := range warnings(targets, spec) {
 		p.Warn(line)
 	}
@@ -113,6 +119,9 @@ func (s *Intercepts) add(ctx context.Context, spec api.InterceptSpec, p api.Prog
 		i, err := newIntercept(s, t, spec)
 		if err == nil {
 			i.start = start
+			if len(all) == 0 {
+				i.dir = spec.Dir
+			}
 			err = s.addOne(ctx, i, p)
 		}
 		if err != nil {

@@ -13,6 +13,7 @@ import (
 // undo gives the traffic back to the app and takes the agent out if nobody else
 // needs it.
 func (i *Intercept) undo(ctx context.Context) error {
+	i.hideFiles()
 	if i.agents != nil {
 		defer i.agents.Close()
 	}

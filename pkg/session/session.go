@@ -107,7 +107,7 @@ func (s *Session) Connect(ctx context.Context, spec api.ConnectSpec, p api.Progr
 			s.cluster.Log().Warn("the network without a helper was not taken down cleanly", "err", err)
 		}
 	}
-	n := connect.New(s.cluster, connect.Config{Dir: s.cfg.Dir, Server: s.cfg.Server, Spec: spec})
+	n := connect.New(s.cluster, connect.Config{Dir: s.cfg.Dir, Server: s.cfg.Server, Spec: spec, Shortcut: s.intercepts.DialHandler})
 	err = n.Up(ctx, p)
 	s.mu.Lock()
 	s.connecting = false

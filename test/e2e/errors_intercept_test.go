@@ -33,7 +33,7 @@ func TestErrorsIntercept(t *testing.T) {
 		{mistake: mistake{name: "MissingPort", args: []string{"APP", "--port", ":nosuch"}, says: []string{"nosuch", "http"}}},
 		{mistake: mistake{name: "MissingPortNumber", args: []string{"APP", "--port", ":81"}, says: []string{"81", "80"}}},
 		{mistake: mistake{name: "MissingService", args: []string{"APP", "--service", "nosuch"}, says: []string{"nosuch"}}},
-		{mistake: mistake{name: "OtherKind", args: []string{"service/APP"}, says: []string{"service"}}},
+		{mistake: mistake{name: "OtherKind", args: []string{"job/APP"}, says: []string{"kind \"job\"", "deployment/NAME"}}},
 		{mistake: mistake{name: "NoRights", args: []string{"APP", "-n", "other"}, says: []string{"namespace other", "patch deployments.apps", "ClusterRole `edit`"}}},
 		{mistake: mistake{name: "MissingNamespace", args: []string{"APP", "-n", "nosuch"}, says: []string{"namespace nosuch"}}},
 		{mistake: mistake{name: "NoHandler", args: []string{"APP", "--port", "1"}, says: []string{"localhost:1"}}},

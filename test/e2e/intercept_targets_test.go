@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"strings"
@@ -111,7 +112,11 @@ func TestInterceptTargets(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() {
-			_ = world.Admin.CoreV1().Pods(namespace).Delete(t.Context(), bare.Name, metav1.DeleteOptions{})
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			defer cancel()
+			if err := world.Admin.CoreV1().Pods(namespace).Delete(ctx, bare.Name, metav1.DeleteOptions{}); err != nil {
+				t.Error(err)
+			}
 		})
 		for target, words := range map[string][]string{
 			"pod/" + pod.Name: {"belongs to deployment/it-two", "name that"},

@@ -34,4 +34,7 @@ const (
 	// request that ends, until the flow does. Of connections that began before, and
 	// that are passed on whole, it does not tell.
 	ServiceWatch = "watch"
+	// ServiceFiles shows the volumes of a container, at its paths, to read alone: the
+	// flow carries SFTP version 3, in which an answer may have up to 128 KiB of data.
+	ServiceFiles = "files"
 )

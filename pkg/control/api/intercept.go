@@ -34,6 +34,11 @@ type InterceptStatus struct {
 	Mirror bool `json:"mirror,omitempty"`
 	// Refuse says that nobody answers while the handler does not.
 	Refuse bool `json:"refuse,omitempty"`
+	// Dir is where the container's files are shown; "" is nowhere.
+	Dir string `json:"dir,omitempty"`
+	// Shortened counts the connections of this machine to the Services that went to the
+	// handler at once, and not through the cluster and back.
+	Shortened int64 `json:"shortened,omitempty"`
 	// HandlerError is why the last connection did not reach the handler. The app had
 	// it, unless Refuse or Mirror is set.
 	HandlerError string `json:"handlerError,omitempty"`

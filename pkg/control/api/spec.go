@@ -19,7 +19,7 @@ type InterceptSpec struct {
 	// Ports are the ports to take; none: the only one.
 	Ports   []PortSpec `json:"ports,omitempty"`
 	Service string     `json:"service,omitempty"`
-	// Container is whose environment is meant; "" is the one that has the port.
+	// Container is whose environment and files are meant; "" is the one that has the port.
 	Container string `json:"container,omitempty"`
 	// Match says which requests are meant: all of the conditions must hold. None:
 	// all traffic.
@@ -38,12 +38,16 @@ type InterceptSpec struct {
 	// handler are kept in; "" is none. RecordSecrets keeps credentials too.
 	Record        string `json:"record,omitempty"`
 	RecordSecrets bool   `json:"recordSecrets,omitempty"`
+	// NoShortcut has this machine's own connections go through the cluster and back.
+	NoShortcut bool `json:"noShortcut,omitempty"`
 	// Lazy accepts a handler that does not listen yet.
 	Lazy bool `json:"lazy,omitempty"`
 	// Hold ties the intercept to the command that asked for it.
 	Hold bool `json:"hold,omitempty"`
 	// WithEnv asks for the container's environment along with the intercept.
-	WithEnv      bool          `json:"withEnv,omitempty"`
+	WithEnv bool `json:"withEnv,omitempty"`
+	// Dir is the absolute path of a folder in which the container's files are shown; "" is none.
+	Dir          string        `json:"dir,omitempty"`
 	AgentImage   string        `json:"agentImage"`
 	AllowRestart bool          `json:"allowRestart,omitempty"`
 	Timeout      time.Duration `json:"timeout"`

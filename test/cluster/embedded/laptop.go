@@ -78,7 +78,8 @@ func (c *Cluster) Laptops() []string {
 
 // laptopMounts runs in a laptop's new mount namespace. All of /run is hidden,
 // not least so that nothing there can reach the machine's own resolver
-// daemons; what is written to /var/lib stays at the laptop.
+// daemons; what is written to /var/lib stays at the laptop. As on a usual system, everybody
+// may use FUSE.
 const laptopMounts = `set -e
 resolv=$(readlink -m /etc/resolv.conf)
 umount -R -l /run 2>/dev/null || true
@@ -88,6 +89,8 @@ mount -t overlay -o lowerdir=/var/lib,upperdir=/run/var-lib/upper,workdir=/run/v
 mkdir -p "$(dirname "$resolv")"
 [ -e "$resolv" ] || : >"$resolv"
 mount --bind "$RESOLV" "$resolv"
+mknod -m 666 /run/fuse c 10 229
+mount --bind /run/fuse /dev/fuse
 `
 
 // newLaptop wants the cluster's lock held.

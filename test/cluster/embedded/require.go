@@ -37,6 +37,7 @@ func laptopTools() []tool {
 		{"unshare", "util-linux"},
 		{"mount", "mount"},
 		{"sudo", "sudo"},
+		{"fusermount3", "fuse3"},
 	}
 }
 

@@ -1,0 +1,186 @@
+//go:build unix
+
+package files
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/pkg/sftp"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
+)
+
+// serveFor serves volumes to a client that ends with the test.
+func serveFor(t *testing.T, volumes ...api.Volume) *sftp.Client {
+	t.Helper()
+	near, far := net.Pipe()
+	served := make(chan error, 1)
+	go func() { served <- Serve(far, volumes) }()
+	client, err := sftp.NewClientPipe(near, near, sftp.MaxPacketUnchecked(api.MaxRead))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = client.Close()
+		_ = near.Close()
+		if err := <-served; err != nil && !errors.Is(err, io.ErrClosedPipe) {
+			t.Errorf("served: %v", err)
+		}
+	})
+	return client
+}
+
+func write(t *testing.T, name, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, []byte(text), 0o640); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func link(t *testing.T, to, name string) {
+	t.Helper()
+	if err := os.Symlink(to, name); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// volumes are four, as a kubelet makes them, one of them below another and one a file.
+func volumes(t *testing.T) (dir string, all []api.Volume) {
+	dir = t.TempDir()
+	write(t, dir+"/0/..2026/app.yaml", "a: 1\n")
+	link(t, "..2026", dir+"/0/..data")
+	link(t, "..data/app.yaml", dir+"/0/app.yaml")
+	write(t, dir+"/1/password", "s3cret")
+	write(t, dir+"/v/2", "one file")
+	write(t, dir+"/outside", "not to be seen")
+	link(t, "../outside", dir+"/1/out")
+	link(t, dir+"/outside", dir+"/1/far")
+	if err := syscall.Mkfifo(dir+"/1/pipe", 0o666); err != nil {
+		t.Fatal(err)
+	}
+	return dir, []api.Volume{
+		{Here: dir + "/0", Path: "/etc/app"},
+		{Here: dir + "/1", Path: "/etc/app/deep/secret"},
+		{Here: dir + "/v/2", Path: "/etc/hosts.d/one"},
+		{Here: dir + "/absent", Path: "/absent"},
+	}
+}
+
+func TestTree(t *testing.T) {
+	dir, all := volumes(t)
+	client := serveFor(t, all...)
+	for folder, want := range map[string]string{
+		"/":                    "etc",
+		"/etc":                 "app hosts.d",
+		"/etc/app":             "..2026 ..data app.yaml deep",
+		"/etc/app/deep":        "secret",
+		"/etc/app/deep/secret": "far out password pipe",
+		"/etc/hosts.d":         "one",
+	} {
+		infos, err := client.ReadDir(folder)
+		var names []string
+		for _, info := range infos {
+			names = append(names, info.Name())
+		}
+		slices.Sort(names)
+		if got := strings.Join(names, " "); err != nil || got != want {
+			t.Errorf("%s has %s, %v; want %s", folder, got, err, want)
+		}
+		if info, err := client.Lstat(folder); err != nil || !info.IsDir() {
+			t.Errorf("%s: %v, %v", folder, info, err)
+		}
+	}
+	for name, want := range map[string]string{
+		"/etc/app/app.yaml": "a: 1\n", "/etc/app/..data/app.yaml": "a: 1\n", "/etc/app/deep/secret/password": "s3cret", "/etc/hosts.d/one": "one file",
+	} {
+		f, err := client.Open(name)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if got, err := io.ReadAll(f); err != nil || string(got) != want {
+			t.Errorf("%s is %q, %v", name, got, err)
+		}
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	info, err := client.Lstat("/etc/hosts.d/one")
+	if err != nil || info.Mode() != 0o640 || info.Size() != 8 || info.Name() != "one" {
+		t.Errorf("%+v, %v", info, err)
+	}
+	// A rotation is seen, since links stay links.
+	if to, err := client.ReadLink("/etc/app/..data"); err != nil || to != "..2026" {
+		t.Errorf("..data leads to %q, %v", to, err)
+	}
+	if info, err := client.Lstat("/etc/app/app.yaml"); err != nil || info.Mode()&fs.ModeSymlink == 0 {
+		t.Errorf("app.yaml: %v, %v", info, err)
+	}
+	write(t, dir+"/0/..2027/app.yaml", "a: 2\n")
+	link(t, "..2027", dir+"/0/..next")
+	if err := os.Rename(dir+"/0/..next", dir+"/0/..data"); err != nil {
+		t.Fatal(err)
+	}
+	f, err := client.Open("/etc/app/app.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(f); err != nil || string(got) != "a: 2\n" {
+		t.Errorf("after a rotation: %q, %v", got, err)
+	}
+}
+
+// TestRefused: what is outside is not seen, nothing is changed, and nobody waits.
+func TestRefused(t *testing.T) {
+	dir, all := volumes(t)
+	client := serveFor(t, all...)
+	for _, name := range []string{
+		"/etc/app/deep/secret/out", "/etc/app/deep/secret/far", "/etc/app/../../outside", "/../../etc/passwd", "/etc/app/deep/secret/pipe",
+		"/etc", "/etc/app", "/absent", "/etc/app/nothing", "/etc/hosts.d/one/more", "/etc/apple",
+	} {
+		if f, err := client.Open(name); err == nil {
+			text, err := io.ReadAll(f)
+			t.Errorf("%s was opened: %q, %v", name, text, err)
+		}
+	}
+	if _, err := client.Lstat("/etc/app/nothing"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("nothing: %v", err)
+	}
+	for what, do := range map[string]func() error{
+		"write":   func() error { _, err := client.Create("/etc/app/new"); return err },
+		"append":  func() error { _, err := client.OpenFile("/etc/app/app.yaml", os.O_WRONLY|os.O_APPEND); return err },
+		"remove":  func() error { return client.Remove("/etc/app/app.yaml") },
+		"rename":  func() error { return client.Rename("/etc/app/app.yaml", "/etc/app/b") },
+		"mkdir":   func() error { return client.Mkdir("/etc/app/d") },
+		"chmod":   func() error { return client.Chmod("/etc/app/app.yaml", 0o777) },
+		"link":    func() error { return client.Link("/etc/app/app.yaml", "/etc/app/l") },
+		"symlink": func() error { return client.Symlink("/", "/etc/app/root") },
+	} {
+		if err := do(); err == nil {
+			t.Errorf("%s was done", what)
+		}
+	}
+	if entries, err := os.ReadDir(dir + "/0"); err != nil || len(entries) != 3 {
+		t.Errorf("the volume has %v, %v", entries, err)
+	}
+	for n := range maxOpen {
+		if _, err := client.Open("/etc/app/app.yaml"); err != nil {
+			t.Fatalf("file %d: %v", n, err)
+		}
+	}
+	if _, err := client.Open("/etc/app/app.yaml"); err == nil {
+		t.Error("one more than may be was opened")
+	}
+}

@@ -1,0 +1,81 @@
+package inject
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
+	"github.com/kubectl-tele/kubectl-tele/pkg/hint"
+	"github.com/kubectl-tele/kubectl-tele/pkg/workload"
+)
+
+// volumesDir is where the agent has the volumes that it shows. At the app's own paths
+// one could hide the agent's program, and one in another would need a folder in that.
+const volumesDir = "/.tele/volumes"
+
+const volumeFlag = "--volume="
+
+// showFiles gives an agent's container the volumes of the app's, to read, and lets it run
+// as the app's user, without whom files with narrow modes could not be read. An agent
+// shows the files of one container.
+func showFiles(w *workload.Workload, agent *corev1.Container, f *workload.Files, image string) error {
+	if f == nil {
+		return nil
+	}
+	mounts, args := volumesOf(f)
+	if have := volumeArgs(agent); len(have) > 0 {
+		if !slices.Equal(have, args) {
+			return &hint.Error{
+				Fact: fmt.Sprintf("the agent of %s shows the files of another container than %s, or what it had before a change", w, f.Container),
+				Mend: "`kubectl tele list` shows who intercepts it; the agent is made anew when all have left",
+			}
+		}
+		return nil
+	}
+	if agent.Image != image { // an older one might not start with what it does not know
+		return &hint.Error{
+			Fact: fmt.Sprintf("the agent of %s, of image %s, shows no files", w, agent.Image),
+			Mend: "`kubectl tele list -o wide` shows who brought it; it is replaced when all have left",
+		}
+	}
+	agent.VolumeMounts = mounts
+	agent.Args = append(agent.Args, args...)
+	if f.User != nil && *f.User != 0 {
+		agent.SecurityContext.RunAsUser, agent.SecurityContext.RunAsGroup = f.User, f.Group
+	}
+	return nil
+}
+
+// volumesOf returns the mounts of an agent that shows these files, and its arguments.
+func volumesOf(f *workload.Files) (mounts []corev1.VolumeMount, args []string) {
+	for i, m := range f.Mounts {
+		here := path.Join(volumesDir, strconv.Itoa(i))
+		mounts = append(mounts, corev1.VolumeMount{Name: m.Name, MountPath: here, SubPath: m.SubPath, ReadOnly: true})
+		args = append(args, volumeFlag+api.Volume{Here: here, Path: path.Clean("/" + m.MountPath)}.String())
+	}
+	if f.Account != "" {
+		args = append(args, volumeFlag+api.Volume{Here: f.Account, Path: f.Account}.String())
+	}
+	return mounts, args
+}
+
+// volumeArgs are an agent's arguments about volumes.
+func volumeArgs(agent *corev1.Container) (args []string) {
+	for _, arg := range agent.Args {
+		if strings.HasPrefix(arg, volumeFlag) {
+			args = append(args, arg)
+		}
+	}
+	return args
+}
+
+// ShowsFiles reports whether the agents of a template show files.
+func ShowsFiles(spec *corev1.PodSpec) bool {
+	c, _ := agentContainer(spec)
+	return c != nil && len(volumeArgs(c)) > 0
+}

@@ -1,0 +1,12 @@
+// Package mount shows files that are served elsewhere over SFTP in a folder of this
+// machine, through FUSE.
+//
+// What is there is asked for when a program looks, so it is never older than a second.
+// While the server is away, programs that look wait, a minute at most, and then get an
+// I/O error. A file that is open when the server has been replaced by another is stale:
+// its reads fail, rather than go on with another version.
+//
+// Files belong to the user of this process, and are for that user alone, whatever modes
+// they have where they are served: a program that wants a key to be nobody else's is
+// content. They can be read alone.
+package mount

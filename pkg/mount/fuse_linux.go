@@ -1,0 +1,202 @@
+package mount
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	iofs "io/fs"
+	"log"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"github.com/pkg/sftp"
+	"golang.org/x/sys/unix"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/hint"
+)
+
+// unmounter is the program that mounts, and takes mounts away, for who is not root.
+const unmounter = "fusermount3"
+
+func (m *Mount) mount() error {
+	options := &fs.Options{UID: uint32(os.Getuid()), GID: uint32(os.Getgid()), Logger: log.New(quiet{m}, "", 0)}
+	for _, timeout := range []**time.Duration{&options.EntryTimeout, &options.AttrTimeout} {
+		*timeout = new(fresh)
+	}
+	options.FsName, options.Name = source(), fsName
+	options.DisableXAttrs = true
+	options.MountOptions.Logger = options.Logger
+	if os.Geteuid() == 0 {
+		options.DirectMountStrict = true
+		options.DirectMountFlags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_RDONLY
+	} else {
+		options.Options = []string{"ro"} // nosuid and nodev are always set
+		if _, err := exec.LookPath(unmounter); err != nil {
+			return hint.With(err, "install fuse3, which has it")
+		}
+	}
+	server, err := fs.Mount(m.cfg.Dir, &node{mount: m}, options)
+	if err != nil {
+		return hint.With(err, "FUSE is needed: /dev/fuse, which this user may open, and the package fuse3")
+	}
+	m.server = server
+	return nil
+}
+
+// quiet logs what the library has to say.
+type quiet struct{ m *Mount }
+
+func (q quiet) Write(b []byte) (int, error) {
+	q.m.cfg.Log.Debug("files", "dir", q.m.cfg.Dir, "fuse", strings.TrimSpace(string(b)))
+	return len(b), nil
+}
+
+// node is a file or folder. It knows its path alone.
+type node struct {
+	fs.Inode
+	mount *Mount
+}
+
+var (
+	_ fs.NodeLookuper   = (*node)(nil)
+	_ fs.NodeGetattrer  = (*node)(nil)
+	_ fs.NodeReaddirer  = (*node)(nil)
+	_ fs.NodeReadlinker = (*node)(nil)
+	_ fs.NodeOpener     = (*node)(nil)
+	_ fs.FileReader     = (*handle)(nil)
+	_ fs.FileReleaser   = (*handle)(nil)
+)
+
+// The contexts are not looked at: they end with signals that Go sends itself, too, and a
+// program that is interrupted in a read of a file does not expect it to fail.
+
+func (n *node) path() string { return "/" + n.Path(nil) }
+
+func (n *node) Lookup(_ context.Context, name string, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
+	info, err := n.mount.stat(join(n.path(), name))
+	if err != nil {
+		return nil, errno(err)
+	}
+	describe(info, &out.Attr)
+	return n.NewInode(context.Background(), &node{mount: n.mount}, fs.StableAttr{Mode: out.Mode & syscall.S_IFMT}), 0
+}
+
+func (n *node) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
+	info, err := n.mount.stat(n.path())
+	if err != nil {
+		return errno(err)
+	}
+	describe(info, &out.Attr)
+	return 0
+}
+
+func (m *Mount) stat(name string) (iofs.FileInfo, error) {
+	if info := m.recent.get(name); info != nil {
+		return info, nil
+	}
+	return m.remote.lstat(name)
+}
+
+func (n *node) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
+	all, err := n.mount.remote.list(n.path())
+	if err != nil {
+		return nil, errno(err)
+	}
+	n.mount.recent.put(n.path(), all)
+	entries := make([]fuse.DirEntry, 0, len(all))
+	for _, info := range all {
+		var attr fuse.Attr
+		describe(info, &attr)
+		entries = append(entries, fuse.DirEntry{Name: info.Name(), Mode: attr.Mode})
+	}
+	return fs.NewListDirStream(entries), 0
+}
+
+func (n *node) Readlink(context.Context) ([]byte, syscall.Errno) {
+	to, err := n.mount.remote.readlink(n.path())
+	return []byte(to), errno(err)
+}
+
+func (n *node) Open(_ context.Context, flags uint32) (fs.FileHandle, uint32, syscall.Errno) {
+	if flags&syscall.O_ACCMODE != syscall.O_RDONLY {
+		return nil, 0, syscall.EROFS
+	}
+	o, err := n.mount.remote.openFile(n.path())
+	if err != nil {
+		return nil, 0, errno(err)
+	}
+	return &handle{o}, 0, 0
+}
+
+// handle is an open file.
+type handle struct{ opened *opened }
+
+func (h *handle) Read(_ context.Context, dest []byte, offset int64) (fuse.ReadResult, syscall.Errno) {
+	b := make([]byte, len(dest)) // dest is used again while a late answer may still come
+	n, err := h.opened.readAt(b, offset)
+	if isLost(err) {
+		return nil, syscall.ESTALE
+	}
+	return fuse.ReadResultData(b[:n]), errno(err)
+}
+
+func (h *handle) Release(context.Context) syscall.Errno {
+	h.opened.close()
+	return 0
+}
+
+// describe fills in what a program sees of a file.
+func describe(info iofs.FileInfo, attr *fuse.Attr) {
+	bits := uint32(info.Mode().Perm())
+	mode := (bits | bits<<3 | bits<<6) & 0o500 // whoever may read it there is the user here
+	switch info.Mode().Type() {
+	case iofs.ModeDir:
+		mode |= syscall.S_IFDIR
+	case iofs.ModeSymlink:
+		mode |= syscall.S_IFLNK | 0o777
+	case iofs.ModeNamedPipe:
+		mode |= syscall.S_IFIFO
+	case iofs.ModeSocket:
+		mode |= syscall.S_IFSOCK
+	case iofs.ModeDevice:
+		mode |= syscall.S_IFBLK
+	case iofs.ModeDevice | iofs.ModeCharDevice:
+		mode |= syscall.S_IFCHR
+	default:
+		mode |= syscall.S_IFREG
+	}
+	at := info.ModTime()
+	attr.Mode, attr.Size, attr.Nlink = mode, uint64(info.Size()), 1
+	attr.SetTimes(&at, &at, &at)
+	attr.Blocks = (attr.Size + 511) / 512
+	attr.Owner = fuse.Owner{Uid: uint32(os.Getuid()), Gid: uint32(os.Getgid())}
+}
+
+func errno(err error) syscall.Errno {
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, iofs.ErrNotExist):
+		return syscall.ENOENT
+	case errors.Is(err, iofs.ErrPermission), errors.Is(err, sftp.ErrSSHFxPermissionDenied):
+		return syscall.EACCES
+	}
+	return syscall.EIO
+}
+
+// detach takes a mount away at once, whoever uses it.
+func detach(dir string) error {
+	if os.Geteuid() == 0 {
+		return unix.Unmount(dir, unix.MNT_DETACH)
+	}
+	out, err := exec.Command(unmounter, "-u", "-z", dir).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s: %w: %s", unmounter, err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}

@@ -1,0 +1,101 @@
+package mount
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/hint"
+)
+
+// fresh is how long what was said of a file is believed.
+const fresh = time.Second
+
+// Config says what is shown where.
+type Config struct {
+	// Dir is the absolute path of the folder: an empty one, or one to be made.
+	Dir string
+	// Open opens a connection to the server.
+	Open func(ctx context.Context) (io.ReadWriteCloser, error)
+	Log  *slog.Logger
+}
+
+// Mount shows files until it is closed.
+type Mount struct {
+	cfg    Config
+	remote *remote
+	recent recent
+	made   bool // the folder
+	server server
+}
+
+// server is what the system has of a mount.
+type server interface{ Unmount() error }
+
+// CheckDir returns an error unless files can be shown in the folder, or in one that can be
+// made there. Nothing is changed.
+func CheckDir(dir string) error {
+	entries, err := os.ReadDir(dir)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		if info, err := os.Stat(filepath.Dir(dir)); err != nil || !info.IsDir() {
+			return hint.With(fmt.Errorf("show files in %s: there is no folder %s", dir, filepath.Dir(dir)), "make it first, or choose another")
+		}
+	case err != nil:
+		return hint.With(fmt.Errorf("show files in %s: %w", dir, err), "choose an empty folder")
+	case len(entries) > 0:
+		return hint.With(fmt.Errorf("show files in %s: the folder is not empty", dir), "choose an empty folder, or one that is not there yet")
+	}
+	return nil
+}
+
+// New shows files. It returns when they are there.
+func New(cfg Config) (*Mount, error) {
+	if err := CheckDir(cfg.Dir); err != nil {
+		return nil, err
+	}
+	m := &Mount{cfg: cfg, remote: &remote{open: cfg.Open}}
+	if _, err := m.remote.lstat("/"); err != nil {
+		m.remote.close()
+		return nil, fmt.Errorf("show files in %s: %w", cfg.Dir, err)
+	}
+	switch err := os.Mkdir(cfg.Dir, 0o700); {
+	case err == nil:
+		m.made = true
+	case !errors.Is(err, os.ErrExist):
+		m.remote.close()
+		return nil, fmt.Errorf("show files: %w", err)
+	}
+	if err := m.mount(); err != nil {
+		m.remote.close()
+		m.unmake()
+		return nil, fmt.Errorf("show files in %s: %w", cfg.Dir, err)
+	}
+	return m, nil
+}
+
+// Close takes the files away, also from programs that have some open, and the folder if it
+// was made for them.
+func (m *Mount) Close() error {
+	err := m.server.Unmount()
+	if err != nil {
+		err = detach(m.cfg.Dir)
+	}
+	m.remote.close()
+	if err != nil {
+		return fmt.Errorf("take the files in %s away: %w", m.cfg.Dir, err)
+	}
+	m.unmake()
+	return nil
+}
+
+func (m *Mount) unmake() {
+	if m.made {
+		_ = os.Remove(m.cfg.Dir) // unless somebody has put something there
+	}
+}

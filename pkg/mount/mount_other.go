@@ -1,0 +1,18 @@
+//go:build !linux
+
+package mount
+
+import (
+	"errors"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/hint"
+)
+
+func (m *Mount) mount() error {
+	return hint.With(errors.New("files are shown on Linux alone"), "`kubectl cp` copies them")
+}
+
+func detach(string) error { return nil }
+
+// ClearStale does nothing.
+func ClearStale() (cleared []string, err error) { return nil, nil }

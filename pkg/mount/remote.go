@@ -1,0 +1,209 @@
+package mount
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"sync"
+	"time"
+
+	"github.com/pkg/sftp"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
+)
+
+const (
+	// askLimit bounds one question: a laptop that is away for a moment is waited for.
+	askLimit = time.Minute
+	// dialLimit bounds a new connection.
+	dialLimit = 10 * time.Second
+)
+
+// remote is the server, over connections that are made anew when they end.
+type remote struct {
+	open func(ctx context.Context) (io.ReadWriteCloser, error)
+
+	mu     sync.Mutex
+	client *sftp.Client
+	closed bool
+}
+
+var errClosed = errors.New("the files are not shown any more")
+
+// get returns the connection that there is, or a new one.
+func (r *remote) get() (*sftp.Client, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.closed:
+		return nil, errClosed
+	case r.client != nil:
+		return r.client, nil
+	}
+	ctx, cancel := context.WithTimeoutCause(context.Background(), dialLimit, fmt.Errorf("no answer within %s", dialLimit))
+	defer cancel()
+	conn, err := r.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	client, err := sftp.NewClientPipe(conn, conn, sftp.MaxPacketUnchecked(api.MaxRead))
+	if !stop() || err != nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("ask for files: %w", errors.Join(err, context.Cause(ctx)))
+	}
+	r.client = client
+	go func() {
+		_ = client.Wait()
+		r.drop(client)
+	}()
+	return client, nil
+}
+
+// drop ends a connection, so that the next question is asked over another.
+func (r *remote) drop(client *sftp.Client) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.client == client {
+		r.client = nil
+	}
+	_ = client.Close()
+}
+
+// close ends everything: questions that wait fail.
+func (r *remote) close() {
+	r.mu.Lock()
+	client := r.client
+	r.closed, r.client = true, nil
+	r.mu.Unlock()
+	if client != nil {
+		_ = client.Close()
+	}
+}
+
+// ask asks a question, a second time over another connection if the first was lost.
+func ask[T any](r *remote, question func(*sftp.Client) (T, error)) (answer T, err error) {
+	for range 2 {
+		client, err := r.get()
+		if err != nil {
+			return answer, err
+		}
+		answer, err = bounded(r, client, func() (T, error) { return question(client) })
+		if !isLost(err) {
+			return answer, err
+		}
+		r.drop(client)
+	}
+	return answer, sftp.ErrSSHFxConnectionLost
+}
+
+// errLate is that a question was not answered in time.
+var errLate = fmt.Errorf("no answer within %s", askLimit)
+
+// bounded gives a question on a connection up after askLimit, and the connection with it.
+func bounded[T any](r *remote, client *sftp.Client, question func() (T, error)) (T, error) {
+	type answer struct {
+		value T
+		err   error
+	}
+	done := make(chan answer, 1)
+	go func() {
+		value, err := question()
+		done <- answer{value, err}
+	}()
+	timer := time.NewTimer(askLimit)
+	defer timer.Stop()
+	select {
+	case a := <-done:
+		return a.value, a.err
+	case <-timer.C:
+		r.drop(client)
+		var none T
+		return none, errLate
+	}
+}
+
+func isLost(err error) bool {
+	return errors.Is(err, sftp.ErrSSHFxConnectionLost) || errors.Is(err, io.ErrClosedPipe) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+func (r *remote) lstat(name string) (fs.FileInfo, error) {
+	return ask(r, func(c *sftp.Client) (fs.FileInfo, error) { return c.Lstat(name) })
+}
+
+func (r *remote) list(name string) ([]fs.FileInfo, error) {
+	return ask(r, func(c *sftp.Client) ([]fs.FileInfo, error) { return c.ReadDir(name) })
+}
+
+func (r *remote) readlink(name string) (string, error) {
+	return ask(r, func(c *sftp.Client) (string, error) { return c.ReadLink(name) })
+}
+
+// opened is an open file. It ends with the connection that it was opened over.
+type opened struct {
+	remote *remote
+	client *sftp.Client
+	file   *sftp.File
+}
+
+func (r *remote) openFile(name string) (*opened, error) {
+	return ask(r, func(c *sftp.Client) (*opened, error) {
+		f, err := c.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		return &opened{r, c, f}, nil
+	})
+}
+
+// readAt reads into b, a buffer that is not used again if an error is returned.
+func (o *opened) readAt(b []byte, offset int64) (int, error) {
+	n, err := bounded(o.remote, o.client, func() (int, error) { return o.file.ReadAt(b, offset) })
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return n, err
+}
+
+func (o *opened) close() {
+	go func() { _ = o.file.Close() }() // nobody waits for it
+}
+
+// recent remembers what a listing said of each entry, for those who ask one by one.
+type recent struct {
+	mu    sync.Mutex
+	until time.Time
+	infos map[string]fs.FileInfo // by path
+}
+
+// maxRecent bounds how many entries are remembered.
+const maxRecent = 50_000
+
+func (r *recent) put(dir string, all []fs.FileInfo) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if now := time.Now(); now.After(r.until) || len(r.infos)+len(all) > maxRecent {
+		r.infos, r.until = map[string]fs.FileInfo{}, now.Add(fresh)
+	}
+	for _, info := range all[:min(len(all), maxRecent)] {
+		r.infos[join(dir, info.Name())] = info
+	}
+}
+
+func (r *recent) get(name string) fs.FileInfo {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if time.Now().After(r.until) {
+		r.infos = nil
+	}
+	return r.infos[name]
+}
+
+func join(dir, name string) string {
+	if dir == "/" {
+		return "/" + name
+	}
+	return dir + "/" + name
+}

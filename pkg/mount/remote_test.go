@@ -1,0 +1,136 @@
+//go:build unix
+
+package mount
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/files"
+)
+
+// agents serve a folder over connections that a test can cut.
+type agents struct {
+	dir  string
+	mu   sync.Mutex
+	up   []net.Conn
+	away bool
+}
+
+func (a *agents) open(context.Context) (io.ReadWriteCloser, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.away {
+		return nil, errors.New("nobody is there")
+	}
+	near, far := net.Pipe()
+	a.up = append(a.up, far)
+	go func() { _ = files.Serve(far, []api.Volume{{Here: a.dir, Path: "/v"}}) }()
+	return near, nil
+}
+
+// cut ends the connections that there are.
+func (a *agents) cut() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, conn := range a.up {
+		_ = conn.Close()
+	}
+	a.up = nil
+}
+
+func newRemote(t *testing.T) (*remote, *agents) {
+	a := &agents{dir: t.TempDir()}
+	if err := os.WriteFile(filepath.Join(a.dir, "f"), []byte("first"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := &remote{open: a.open}
+	t.Cleanup(func() {
+		r.close()
+		a.cut()
+	})
+	return r, a
+}
+
+// TestRemote: a connection that was lost is made anew for those who ask, and an open file
+// is never of another version.
+func TestRemote(t *testing.T) {
+	r, a := newRemote(t)
+	f, err := r.openFile("/v/f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 10)
+	if n, err := f.readAt(b, 1); err != nil || string(b[:n]) != "irst" {
+		t.Errorf("read %q, %v", b[:n], err)
+	}
+	a.cut()
+	if info, err := r.lstat("/v/f"); err != nil || info.Size() != 5 {
+		t.Errorf("after a cut: %v, %v", info, err)
+	}
+	if _, err := f.readAt(b, 0); !isLost(err) {
+		t.Errorf("a file that was open at the cut: %v", err)
+	}
+	if all, err := r.list("/v"); err != nil || len(all) != 1 {
+		t.Errorf("listed %v, %v", all, err)
+	}
+	if _, err := r.lstat("/v/absent"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("absent: %v", err)
+	}
+	a.mu.Lock()
+	a.away = true
+	a.mu.Unlock()
+	a.cut()
+	if _, err := r.lstat("/v/f"); err == nil {
+		t.Error("nobody is there, and answers")
+	}
+	a.mu.Lock()
+	a.away = false
+	a.mu.Unlock()
+	if _, err := r.readlink("/v/f"); err == nil {
+		t.Error("a file is a link")
+	}
+	r.close()
+	if _, err := r.lstat("/v/f"); !errors.Is(err, errClosed) {
+		t.Errorf("after the end: %v", err)
+	}
+}
+
+func TestRecent(t *testing.T) {
+	r, _ := newRemote(t)
+	all, err := r.list("/v")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var seen recent
+	if seen.get("/v/f") != nil {
+		t.Error("known before")
+	}
+	seen.put("/v", all)
+	if info := seen.get("/v/f"); info == nil || info.Size() != 5 {
+		t.Errorf("known: %v", info)
+	}
+	if seen.get("/f") != nil || seen.get("/v") != nil {
+		t.Error("more is known than was listed")
+	}
+}
+
+func TestCheckDir(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "f"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, ok := range map[string]bool{"": false, "f": false, "new": true, "no/new": false} {
+		if err := CheckDir(filepath.Join(dir, name)); (err == nil) != ok {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}

@@ -1,0 +1,174 @@
+//go:build linux
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kubectl-tele/kubectl-tele/test/apps/manifests"
+	"github.com/kubectl-tele/kubectl-tele/test/rig"
+)
+
+// readers gives an app's container volumes of each kind, with modes that its user alone
+// can read, one below another, and one file of one.
+func readers(name string) func(pod *corev1.PodTemplateSpec) {
+	return func(pod *corev1.PodTemplateSpec) {
+		const uid = 65532
+		narrow := int32(0o400)
+		pod.Spec.SecurityContext.FSGroup = new(int64(uid))
+		volume := func(volume string, source corev1.VolumeSource) {
+			pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{Name: volume, VolumeSource: source})
+		}
+		local := corev1.LocalObjectReference{Name: name}
+		volume("config", corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: local}})
+		volume("secret", corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: name, DefaultMode: &narrow}})
+		volume("scratch", corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}})
+		volume("token", corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{
+			{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Audience: "vault", Path: "token"}},
+			{DownwardAPI: &corev1.DownwardAPIProjection{Items: []corev1.DownwardAPIVolumeFile{{
+				Path: "labels", FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "metadata.labels"},
+			}}}},
+		}}})
+		c := &pod.Spec.Containers[0]
+		c.VolumeMounts = append(c.VolumeMounts,
+			corev1.VolumeMount{Name: "config", MountPath: "/etc/app"},
+			corev1.VolumeMount{Name: "secret", MountPath: "/etc/tls/private/"},
+			corev1.VolumeMount{Name: "scratch", MountPath: "/data"},
+			corev1.VolumeMount{Name: "config", MountPath: "/etc/one.yaml", SubPath: "app.yaml"},
+			corev1.VolumeMount{Name: "token", MountPath: "/var/run/secrets/vault"},
+			corev1.VolumeMount{Name: "scratch", MountPath: "/of/$(POD)", SubPathExpr: "$(POD)"},
+		)
+		c.Env = append(c.Env, corev1.EnvVar{Name: "POD", Value: "pod"})
+	}
+}
+
+// TestInterceptMount: a handler finds the container's volumes on the laptop, of a user who is
+// not root; a secret that is changed is seen, and whatever becomes of the session nothing
+// hangs and nothing stays.
+func TestInterceptMount(t *testing.T) {
+	t.Parallel()
+	const name = "im-app"
+	objects := metav1.ObjectMeta{Name: name, Namespace: namespace}
+	config := &corev1.ConfigMap{ObjectMeta: objects, Data: map[string]string{"app.yaml": "greeting: hello\n"}, BinaryData: map[string][]byte{"blob": []byte(strings.Repeat("\x00\xff", 300_000))}}
+	secret := &corev1.Secret{ObjectMeta: objects, Data: map[string][]byte{"tls.key": []byte("the first key")}}
+	if _, err := world.Admin.CoreV1().ConfigMaps(namespace).Create(t.Context(), config, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := world.Admin.CoreV1().Secrets(namespace).Create(t.Context(), secret, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		_ = world.Admin.CoreV1().ConfigMaps(namespace).Delete(ctx, name, metav1.DeleteOptions{})
+		_ = world.Admin.CoreV1().Secrets(namespace).Delete(ctx, name, metav1.DeleteOptions{})
+	})
+	deploy(t, manifests.HTTP(name, manifests.Options{Image: world.AppsImage, Mutate: readers(name)}))
+	before := stateOf(t, name, name)
+	fresh := startLoop(t, serviceURL(t, name), "-fresh")
+
+	desk := newDesk(t)
+	addPerson(t, desk)
+	port := serve(t, desk, http.HandlerFunc(echo))
+	const dir = personFolder + "/root"
+	at := func(argv ...string) *exec.Cmd {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+		t.Cleanup(cancel)
+		return asUser(ctx, desk, personUID, argv...)
+	}
+	plugin := func(args ...string) rig.Result {
+		t.Helper()
+		result, err := rig.Run(at(append([]string{personPlugin}, args...)...))
+		if err != nil || result.Code != 0 {
+			t.Fatalf("%q: code %d, %v\n%s%s", args, result.Code, err, result.Stdout, result.Stderr)
+		}
+		return result
+	}
+	result := plugin("intercept", name, "--port", port, "--mount", dir, "--allow-restart")
+	if !strings.Contains(result.Stderr, "not among the files: /of/$(POD)") || !strings.Contains(result.Stderr, "the files of container app are in "+dir) {
+		t.Errorf("it says %s", result.Stderr)
+	}
+	fresh.wait(t, "the laptop", byLaptop)
+
+	sh := func(script string) string {
+		t.Helper()
+		return strings.TrimSpace(mustRun(t, at("sh", "-c", "cd "+dir+" && "+script)))
+	}
+	for script, want := range map[string]string{
+		"ls":                          "data\netc\nvar",
+		"cat etc/app/app.yaml":        "greeting: hello",
+		"cat etc/one.yaml":            "greeting: hello",
+		"cat etc/tls/private/tls.key": "the first key",
+		"stat -c '%a %U %F' etc/tls/private/..data/tls.key":                             "400 " + person + " regular file",
+		"readlink etc/app/app.yaml":                                                     "..data/app.yaml",
+		"wc -c <etc/app/blob":                                                           "600000",
+		"grep -c app= var/run/secrets/vault/labels":                                     "1",
+		"cut -d. -f1 var/run/secrets/vault/token | base64 -d 2>/dev/null | grep -c alg": "1",
+		"wc -c <var/run/secrets/kubernetes.io/serviceaccount/namespace":                 fmt.Sprint(len(namespace)),
+		"grep -rl hello . | grep -v '/\\.\\.' | sort":                                   "./etc/one.yaml",
+		"touch data/new 2>&1 | grep -c 'Read-only'":                                     "1",
+	} {
+		if got := sh(script); got != want {
+			t.Errorf("%s: %q, want %q", script, got, want)
+		}
+	}
+
+	// The kubelet takes up to a minute and a half.
+	patch := []byte(`{"stringData":{"tls.key":"the second key"}}`)
+	changed := time.Now()
+	if _, err := world.Admin.CoreV1().Secrets(namespace).Patch(t.Context(), name, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	poll(t, "the changed secret is seen", func(ctx context.Context) error {
+		out, err := rig.Run(asUser(ctx, desk, personUID, "cat", dir+"/etc/tls/private/tls.key"))
+		if err != nil || out.Stdout != "the second key" {
+			return fmt.Errorf("it is %q (%w)", out.Stdout, err)
+		}
+		return nil
+	})
+	t.Logf("a changed secret is seen after %.0f s", time.Since(changed).Seconds())
+
+	// The session is killed: whoever looks is told at once, and the next command clears up.
+	killProcess(t, pidOf(t, desk, sessionArg))
+	if out, err := rig.Run(at("ls", dir)); err != nil || out.Code == 0 {
+		t.Errorf("the files of a session that is gone: %+v, %v", out, err)
+	}
+	result = plugin("status")
+	if !strings.Contains(result.Stderr, "the files in "+dir) {
+		t.Errorf("status says %s%s", result.Stdout, result.Stderr)
+	}
+	if out := mustRun(t, at("ls", "-A", dir)); out != "" {
+		t.Errorf("the folder has %s", out)
+	}
+
+	// Again, with the handler as a command, and files there already in the way.
+	fresh.wait(t, "the app", byAppOf(name))
+	mustRun(t, at("touch", dir+"/mine"))
+	if out, err := rig.Run(at(personPlugin, "intercept", name, "--port", port, "--mount", dir, "--allow-restart")); err != nil || out.Code == 0 || !strings.Contains(out.Stderr, "the folder is not empty") {
+		t.Errorf("a folder that is not empty: %+v, %v", out, err)
+	}
+	mustRun(t, at("rm", "-r", dir))
+	result = plugin("intercept", name, "--port", freePort(t, desk), "--mount", dir, "--allow-restart", "--", "sh", "-c", `cat "$TELE_ROOT/etc/app/app.yaml"`)
+	if !strings.Contains(result.Stdout, "greeting: hello\n") {
+		t.Errorf("the handler says %s%s", result.Stdout, result.Stderr)
+	}
+	if out, err := rig.Run(at("ls", dir)); err != nil || out.Code == 0 {
+		t.Errorf("the folder is still there: %+v, %v", out, err)
+	}
+	fresh.wait(t, "the app", byAppOf(name))
+	fresh.stop(t)
+	if after := stateOf(t, name, name); after != before {
+		t.Errorf("leave left a difference:\nbefore %s\nafter %s", before, after)
+	}
+	nothingLeft(t, name)
+}
