@@ -73,6 +73,7 @@ var modes = map[string]func(context.Context, settings, []string) error{
 	"interop-call": runInteropCall,
 	"sleep":        runSleep,
 	"cat":          runCat,
+	"fill":         runFill,
 	"env":          runEnv,
 	"true":         func(context.Context, settings, []string) error { return nil },
 }

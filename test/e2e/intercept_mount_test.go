@@ -3,10 +3,13 @@
 package e2e
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"net/http"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kubectl-tele/kubectl-tele/test/apps/manifests"
+	"github.com/kubectl-tele/kubectl-tele/test/netsim"
 	"github.com/kubectl-tele/kubectl-tele/test/rig"
 )
 
@@ -170,5 +174,81 @@ func TestInterceptMount(t *testing.T) {
 	if after := stateOf(t, name, name); after != before {
 		t.Errorf("leave left a difference:\nbefore %s\nafter %s", before, after)
 	}
+	nothingLeft(t, name)
+}
+
+// TestInterceptMountLoad: ten thousand files and one of a gigabyte, read while the network
+// is away for a while, are what they are in the pod; who is in the folder at the end holds
+// nothing up.
+func TestInterceptMountLoad(t *testing.T) {
+	const name, files, size = "im-load", 10_000, 1 << 30
+	deploy(t, manifests.HTTP(name, manifests.Options{Replicas: 1, Image: world.AppsImage, Mutate: func(pod *corev1.PodTemplateSpec) {
+		pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{Name: "data", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}})
+		c := &pod.Spec.Containers[0]
+		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: "data", MountPath: "/data"})
+	}}))
+	desk := newDesk(t)
+	relay, err := desk.Relay(t.Context(), netsim.Link{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = relay.Close() })
+	dir := filepath.Join(t.TempDir(), "root")
+	teleSays(t, desk, "intercept", name, "--port", serve(t, desk, http.HandlerFunc(echo)), "--mount", dir, "--allow-restart")
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	defer cancel()
+	filled, err := held(ctx, podsOf(t, name)[0].Name, nil, "fill", "/data", fmt.Sprint(files), fmt.Sprint(size))
+	if err != nil || filled.Code != 0 {
+		t.Fatalf("fill the volume: %v, %+v", err, filled)
+	}
+	sh := func(script string) string {
+		t.Helper()
+		begin := time.Now()
+		out := mustRun(t, desk.Command(ctx, "", "sh", "-c", "cd "+dir+"/data && "+script))
+		t.Logf("%s: %.1f s", script, time.Since(begin).Seconds())
+		return strings.TrimSpace(out)
+	}
+	for script, want := range map[string]int{"find small -type f | wc -l": files, "grep -rl needle small | wc -l": files / 100} {
+		if got := sh(script); got != fmt.Sprint(want) {
+			t.Errorf("%s: %s, want %d", script, got, want)
+		}
+	}
+
+	sum := make(chan string, 1)
+	begin := time.Now()
+	go func() {
+		out, err := rig.Run(desk.Command(ctx, "", "sha256sum", dir+"/data/large"))
+		hash, _, _ := strings.Cut(out.Stdout, " ")
+		sum <- fmt.Sprint(hash, err, out.Stderr)
+	}()
+	if err := relay.Run(ctx, netsim.Join(netsim.Quiet(time.Second), netsim.Frozen(20*time.Second))); err != nil {
+		t.Fatal(err)
+	}
+	want := strings.TrimSpace(filled.Stdout) + "<nil>"
+	if got := <-sum; got != want {
+		t.Errorf("the large file has sum %s, want %s", got, want)
+	}
+	t.Logf("%d bytes with 20 s of no network in %.1f s", size, time.Since(begin).Seconds())
+	again := time.Now()
+	mustRun(t, desk.Command(ctx, "", "cp", dir+"/data/large", "/dev/null"))
+	t.Logf("once more: %.0f MB/s", size/1e6/time.Since(again).Seconds())
+
+	inside := desk.Command(ctx, "", "sh", "-c", "cd "+dir+" && echo in && sleep 300")
+	out, err := inside.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := inside.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "in\n" {
+		t.Fatalf("%q, %v", line, err)
+	}
+	timed(t, desk, "leave", name)
+	if _, err := os.ReadDir(dir); !os.IsNotExist(err) {
+		t.Errorf("after leave, %s: %v", dir, err)
+	}
+	_ = inside.Process.Kill()
+	_ = inside.Wait()
 	nothingLeft(t, name)
 }
