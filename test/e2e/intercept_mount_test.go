@@ -179,7 +179,7 @@ func TestInterceptMount(t *testing.T) {
 
 // TestInterceptMountLoad: ten thousand files and one of a gigabyte, read while the network
 // is away for a while, are what they are in the pod; who is in the folder at the end holds
-// nothing up.
+// nothing up. It is not run beside others, whose times it would spoil.
 func TestInterceptMountLoad(t *testing.T) {
 	const name, files, size = "im-load", 10_000, 1 << 30
 	deploy(t, manifests.HTTP(name, manifests.Options{Replicas: 1, Image: world.AppsImage, Mutate: func(pod *corev1.PodTemplateSpec) {

@@ -105,6 +105,7 @@ func (t *Tap) show(h, other *tapHalf, b []byte) {
 			return
 		}
 		h.whole.Reset(h.in[:n])
+		h.in = h.in[n:] // before the frame may have everything forgotten
 		f, err := h.frames.ReadFrame()
 		if err == nil {
 			t.frame(h, other, f)
@@ -112,7 +113,6 @@ func (t *Tap) show(h, other *tapHalf, b []byte) {
 			t.forget()
 			return
 		}
-		h.in = h.in[n:]
 	}
 }
 

@@ -40,3 +40,15 @@ func TestTapNotes(t *testing.T) {
 		t.Errorf("in the end %d bytes are noted, and told is %v", tap.noted, told)
 	}
 }
+
+// TestTapForgets: after a push, which it does not follow, nothing more is told of, whoever
+// says it and whatever comes with it.
+func TestTapForgets(t *testing.T) {
+	for _, who := range []func(*Tap, []byte){(*Tap).Client, (*Tap).Server} {
+		tap := NewTap(10, func(e Exchange, _, _ *Message) { t.Errorf("told of %+v", e) })
+		tap.Client([]byte("\x00\x00\x03\x01\x05\x00\x00\x00\x01\x82\x86\x84"))
+		who(tap, []byte("\x00\x00\x05\x05\x04\x00\x00\x00\x01\x00\x00\x00\x02\x82\x00\x00\x00\x04\x00\x00\x00\x00\x00"))
+		tap.Server([]byte("\x00\x00\x01\x01\x05\x00\x00\x00\x01\x88"))
+		tap.Close()
+	}
+}
