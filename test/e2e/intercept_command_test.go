@@ -134,8 +134,13 @@ func TestInterceptCommand(t *testing.T) {
 		port := freePort(t, desk)
 		ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 		defer cancel()
-		cmd := desk.Tele(ctx, "intercept", name, "--port", port, "--", "sleep", "1000")
+		running := filepath.Join(t.TempDir(), "running")
+		cmd := desk.Tele(ctx, "intercept", name, "--port", port, "--", "sh", "-c", `touch "$0"; exec sleep 1000`, running)
 		interrupted(t, cmd, func() {
+			poll(t, "the handler runs", func(context.Context) error {
+				_, err := os.Stat(running)
+				return err
+			})
 			poll(t, "status says that the handler is not reached", func(context.Context) error {
 				call(t, url)
 				if said := tele(t, desk, "status"); !strings.Contains(said, port+": active\n    handler not reached, the app answers: ") {

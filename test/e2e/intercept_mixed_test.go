@@ -172,7 +172,9 @@ func TestInterceptMixed(t *testing.T) {
 			}
 		}
 		strayed := func(s api.Sample) bool {
-			wasLost := who == "alice" && s.Failure != "" && s.End().After(stays) // it was on its way
+			// It was on its way when she was killed: then it fails, or is the app's if it may be
+			// sent again.
+			wasLost := who == "alice" && s.End().After(stays) && (s.Failure != "" || byAppOf(name)(s))
 			return !by(who)(s) && !wasLost
 		}
 		for _, s := range l.between(inForce[who], stays, strayed) {
