@@ -174,7 +174,7 @@ func (o *interceptOptions) complete(cmd *cobra.Command, args []string) error {
 		if o.mount, err = filepath.Abs(o.mount); err != nil {
 			return err
 		}
-		if err := mount.CheckDir(o.mount); err != nil {
+		if err := mount.Check(o.mount); err != nil {
 			return err
 		}
 	}

@@ -45,7 +45,7 @@ func showFiles(w *workload.Workload, agent *corev1.Container, f *workload.Files,
 	}
 	agent.VolumeMounts = mounts
 	agent.Args = append(agent.Args, args...)
-	if f.User != nil && *f.User != 0 {
+	if f.User != nil && *f.User != 0 && agent.SecurityContext != nil {
 		agent.SecurityContext.RunAsUser, agent.SecurityContext.RunAsGroup = f.User, f.Group
 	}
 	return nil

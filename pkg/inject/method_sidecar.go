@@ -12,6 +12,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/kubectl-tele/kubectl-tele/pkg/access"
+	"github.com/kubectl-tele/kubectl-tele/pkg/hint"
 	"github.com/kubectl-tele/kubectl-tele/pkg/workload"
 )
 
@@ -46,6 +47,12 @@ func (Sidecar) Plan(ctx context.Context, c Cluster, r Request) (*Plan, error) {
 	spec := SidecarSpec{Agent: r.Agent, Native: NativeSidecars(serverVersion(ctx, c.Client)), Captures: captures, Owner: r.Owner}
 	if r.Files != "" {
 		spec.Files = workload.FilesOf(&Original(r.Target).Template.Spec, r.Files)
+		if f := spec.Files; f != nil && len(f.Mounts) == 0 && f.Account == "" {
+			return nil, &hint.Error{
+				Fact: fmt.Sprintf("container %s of %s has no volumes to show", r.Files, r.Target),
+				Mend: "leave --mount out, or name another with --container",
+			}
+		}
 	}
 	changed, err := AddSidecar(r.Target, spec)
 	if err != nil {
@@ -75,7 +82,9 @@ func (Sidecar) Plan(ctx context.Context, c Cluster, r Request) (*Plan, error) {
 	} else {
 		plan.Joins = true
 	}
-	plan.Warnings = append(plan.Warnings, elsewhere(r, facts)...)
+	others := elsewhere(r, facts)
+	plan.Shared = len(others) > 0
+	plan.Warnings = append(plan.Warnings, others...)
 	plan.Arrivals = []Change{arrival(c, r.Target, spec)}
 	if capture.Service {
 		plan.Rights = append(plan.Rights, serviceRights()...)

@@ -83,6 +83,7 @@ type Plan struct {
 	Method   string   // how the agent gets there: sidecar
 	Captures []string // how the port's traffic reaches the agent, in a user's words
 	Along    []string // the same of the other ports that are captured at once
+	Shared   bool     // clients of the port's Services reach pods of others, too
 	Joins    bool     // an agent is there already, and takes this intercept without a restart
 	Restarts int32    // how many pods a rolling update replaces; 0 is no rolling update
 	// Arrivals bring the agents, Switches lead clients to them. The switches are

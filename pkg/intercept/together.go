@@ -106,7 +106,7 @@ func (s *Intercepts) add(ctx context.Context, spec api.InterceptSpec, p api.Prog
 		return nil, hint.With(errors.New("a file records one port of one workload"), "kubectl tele intercept WORKLOAD --port LOCAL:PORT --record FILE")
 	}
 	if spec.Dir != "" {
-		if err := mount.CheckDir(spec.Dir); err != nil {
+		if err := mount.Check(spec.Dir); err != nil {
 			return nil, err
 		}
 	}

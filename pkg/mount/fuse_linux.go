@@ -23,6 +23,17 @@ import (
 // unmounter is the program that mounts, and takes mounts away, for who is not root.
 const unmounter = "fusermount3"
 
+// available returns an error if this machine lacks what it takes.
+func available() error {
+	if _, err := os.Stat("/dev/fuse"); err != nil {
+		return hint.With(err, "FUSE is needed, which this kernel or container does not have")
+	}
+	if _, err := exec.LookPath(unmounter); err != nil && os.Geteuid() != 0 {
+		return hint.With(err, "install fuse3, which has it")
+	}
+	return nil
+}
+
 func (m *Mount) mount() error {
 	options := &fs.Options{UID: uint32(os.Getuid()), GID: uint32(os.Getgid()), Logger: log.New(quiet{m}, "", 0)}
 	for _, timeout := range []**time.Duration{&options.EntryTimeout, &options.AttrTimeout} {
@@ -36,9 +47,6 @@ func (m *Mount) mount() error {
 		options.DirectMountFlags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_RDONLY
 	} else {
 		options.Options = []string{"ro"} // nosuid and nodev are always set
-		if _, err := exec.LookPath(unmounter); err != nil {
-			return hint.With(err, "install fuse3, which has it")
-		}
 	}
 	server, err := fs.Mount(m.cfg.Dir, &node{mount: m}, options)
 	if err != nil {

@@ -37,6 +37,15 @@ type Mount struct {
 // server is what the system has of a mount.
 type server interface{ Unmount() error }
 
+// Check returns an error unless files can be shown here, and in the folder. Nothing is
+// changed.
+func Check(dir string) error {
+	if err := available(); err != nil {
+		return fmt.Errorf("show files in %s: %w", dir, err)
+	}
+	return CheckDir(dir)
+}
+
 // CheckDir returns an error unless files can be shown in the folder, or in one that can be
 // made there. Nothing is changed.
 func CheckDir(dir string) error {
@@ -82,11 +91,11 @@ func New(cfg Config) (*Mount, error) {
 // Close takes the files away, also from programs that have some open, and the folder if it
 // was made for them.
 func (m *Mount) Close() error {
+	m.remote.close() // who waits for an answer would keep the mount busy
 	err := m.server.Unmount()
 	if err != nil {
 		err = detach(m.cfg.Dir)
 	}
-	m.remote.close()
 	if err != nil {
 		return fmt.Errorf("take the files in %s away: %w", m.cfg.Dir, err)
 	}

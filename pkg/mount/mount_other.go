@@ -8,7 +8,9 @@ import (
 	"github.com/kubectl-tele/kubectl-tele/pkg/hint"
 )
 
-func (m *Mount) mount() error {
+func (m *Mount) mount() error { return available() }
+
+func available() error {
 	return hint.With(errors.New("files are shown on Linux alone"), "`kubectl cp` copies them")
 }
 

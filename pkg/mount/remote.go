@@ -65,10 +65,10 @@ func (r *remote) get() (*sftp.Client, error) {
 // drop ends a connection, so that the next question is asked over another.
 func (r *remote) drop(client *sftp.Client) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	if r.client == client {
 		r.client = nil
 	}
+	r.mu.Unlock()
 	_ = client.Close()
 }
 

@@ -78,9 +78,9 @@ func waysToSet(name string) (from []corev1.EnvFromSource, env []corev1.EnvVar) {
 }
 
 // TestEnv: what is printed of a container's environment is what its process has, where a
-// command in the container can tell, and else what can be computed.
+// command in the container can tell, and else what can be computed. It is not run beside
+// others: a process keeps the variables of Services that are gone when it is asked.
 func TestEnv(t *testing.T) {
-	t.Parallel()
 	tools, err := world.LoadTools(t.Context(), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -91,7 +91,6 @@ func TestEnv(t *testing.T) {
 			name = "env-process"
 		}
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			from, env := waysToSet(name)
 			objects := metav1.ObjectMeta{Name: name, Namespace: namespace}
 			config := &corev1.ConfigMap{ObjectMeta: objects, Data: map[string]string{

@@ -143,7 +143,7 @@ func TestInterceptMount(t *testing.T) {
 	t.Logf("a changed secret is seen after %.0f s", time.Since(changed).Seconds())
 
 	// The session is killed: whoever looks is told at once, and the next command clears up.
-	killProcess(t, pidOf(t, desk, sessionArg))
+	lost := lose(func() { killProcess(t, pidOf(t, desk, sessionArg)) })
 	if out, err := rig.Run(at("ls", dir)); err != nil || out.Code == 0 {
 		t.Errorf("the files of a session that is gone: %+v, %v", out, err)
 	}
@@ -170,7 +170,7 @@ func TestInterceptMount(t *testing.T) {
 		t.Errorf("the folder is still there: %+v, %v", out, err)
 	}
 	fresh.wait(t, "the app", byAppOf(name))
-	fresh.stop(t)
+	fresh.stop(t, lost)
 	if after := stateOf(t, name, name); after != before {
 		t.Errorf("leave left a difference:\nbefore %s\nafter %s", before, after)
 	}
