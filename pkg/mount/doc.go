@@ -1,7 +1,8 @@
 // Package mount shows files that are served elsewhere over SFTP in a folder of this
 // machine, through FUSE.
 //
-// What is there is asked for when a program looks, so it is never older than a second.
+// What is there is asked for when a program looks, so it is never older than two seconds:
+// one here, one in the kernel.
 // While the server is away, programs that look wait, a minute at most, and then get an
 // I/O error. A file that is open when the server has been replaced by another is stale:
 // its reads fail, rather than go on with another version.
