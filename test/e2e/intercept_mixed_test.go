@@ -172,9 +172,9 @@ func TestInterceptMixed(t *testing.T) {
 			}
 		}
 		strayed := func(s api.Sample) bool {
-			// It was on its way when she was killed: then it fails, or is the app's if it may be
-			// sent again.
-			wasLost := who == "alice" && s.End().After(stays) && (s.Failure != "" || byAppOf(name)(s))
+			// It was on its way when she was killed: then it fails, or is the app's if the agent may
+			// send it again, or carol's if the client does.
+			wasLost := who == "alice" && s.End().After(stays) && (s.Failure != "" || byAppOf(name)(s) || by("carol")(s))
 			return !by(who)(s) && !wasLost
 		}
 		for _, s := range l.between(inForce[who], stays, strayed) {

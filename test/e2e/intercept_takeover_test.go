@@ -32,7 +32,8 @@ func TestInterceptTakeOver(t *testing.T) {
 	}
 	session := sessionOf(t, alice).PID
 	lost := lose(func() { sendSignal(t, session, syscall.SIGSTOP) })
-	l.wait(t, "the app", byAppOf(name))
+	// Each pod's agent finds out by itself.
+	everyReplica(t, name, 2, "the app", isPodOf(name))
 	said = fails(t, bob, "intercept", name, "--port", b)
 	for _, want := range []string{"alice@", "that session has not been reached for", "--take-over"} {
 		if !strings.Contains(said, want) {
