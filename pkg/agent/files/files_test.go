@@ -4,6 +4,7 @@ package files
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net"
@@ -184,3 +185,46 @@ func TestRefused(t *testing.T) {
 		t.Error("one more than may be was opened")
 	}
 }
+
+// TestFolders: folders of any size are read whole, each entry once, and cost no more places
+// than are open.
+func TestFolders(t *testing.T) {
+	dir, all := volumes(t)
+	const n = 1500
+	for i := range n {
+		write(t, fmt.Sprintf("%s/0/deep%d", dir, i), "")
+	}
+	write(t, dir+"/0/deep/hidden", "by the volume of deep/secret")
+	write(t, dir+"/file", "no folder")
+	client := serveFor(t, append(all, api.Volume{Here: dir + "/file/0", Path: "/etc/broken"})...)
+	for range maxOpen + 1 {
+		if _, err := client.ReadDir("/etc/app/deep"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := client.ReadDir("/etc/app/deep/secret/pipe"); err == nil {
+			t.Fatal("a pipe was read as a folder")
+		}
+	}
+	infos, err := client.ReadDir("/etc/app")
+	seen := map[string]int{}
+	for _, info := range infos {
+		seen[info.Name()]++
+	}
+	if err != nil || len(infos) != n+4 || len(seen) != n+4 || seen["deep"] != 1 {
+		t.Errorf("%d entries, %d names, %d of deep, %v", len(infos), len(seen), seen["deep"], err)
+	}
+	// What cannot be opened is there, and says so.
+	if info, err := client.Lstat("/etc/broken"); err != nil || !info.IsDir() {
+		t.Errorf("broken: %v, %v", info, err)
+	}
+	for what, err := range map[string]error{
+		"list": second(client.ReadDir("/etc/broken")), "open": second(client.Open("/etc/broken/a")), "stat": second(client.Lstat("/etc/broken/a")),
+		"link": second(client.ReadLink("/etc/broken/a")),
+	} {
+		if err == nil || errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s what is in it: %v", what, err)
+		}
+	}
+}
+
+func second[T any](_ T, err error) error { return err }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"sync"
 	"sync/atomic"
 
 	"github.com/pkg/sftp"
@@ -13,7 +14,7 @@ import (
 	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 )
 
-// maxOpen bounds the open files of one connection.
+// maxOpen bounds the open files and folders of one connection.
 const maxOpen = 1024
 
 // Serve answers on a connection until that ends. It closes the connection.
@@ -36,28 +37,42 @@ type handler struct {
 	open atomic.Int32
 }
 
+// errTooMany is that a connection has maxOpen files and folders open.
+var errTooMany = errors.New("too many open files")
+
+// enter counts what is to be opened; call what it returns once that is closed, or was
+// not opened.
+func (h *handler) enter() (leave func(), err error) {
+	leave = sync.OnceFunc(func() { h.open.Add(-1) })
+	if h.open.Add(1) > maxOpen {
+		leave()
+		return nil, errTooMany
+	}
+	return leave, nil
+}
+
 // Fileread opens a file.
 func (h *handler) Fileread(r *sftp.Request) (io.ReaderAt, error) {
-	if h.open.Add(1) > maxOpen {
-		h.open.Add(-1)
-		return nil, errors.New("too many open files")
+	leave, err := h.enter()
+	if err != nil {
+		return nil, err
 	}
 	f, err := h.tree.open(r.Filepath)
 	if err != nil {
-		h.open.Add(-1)
+		leave()
 		return nil, spoken(err)
 	}
-	return &file{File: f, open: &h.open}, nil
+	return &file{f, leave}, nil
 }
 
 // file is counted while it is open.
 type file struct {
 	*os.File
-	open *atomic.Int32
+	leave func()
 }
 
 func (f *file) Close() error {
-	f.open.Add(-1)
+	f.leave()
 	return f.File.Close()
 }
 
@@ -69,13 +84,44 @@ func (*handler) Filewrite(*sftp.Request) (io.WriterAt, error) {
 // Filecmd refuses.
 func (*handler) Filecmd(*sftp.Request) error { return sftp.ErrSSHFxPermissionDenied }
 
-// Filelist describes a folder, or what a path leads to.
+// Filelist opens a folder to be read, or describes what a path leads to.
 func (h *handler) Filelist(r *sftp.Request) (sftp.ListerAt, error) {
-	if r.Method == "List" {
-		all, err := h.tree.list(r.Filepath)
-		return listed(all), spoken(err)
+	if r.Method != "List" {
+		return h.one(r.Filepath, true)
 	}
-	return h.one(r.Filepath, true)
+	leave, err := h.enter()
+	if err != nil {
+		return nil, err
+	}
+	l, err := h.tree.list(r.Filepath)
+	if err != nil {
+		leave()
+		return nil, spoken(err)
+	}
+	return &list{listing: l, leave: leave}, nil
+}
+
+// list is a folder that is counted while it is open. It is read from the beginning to the
+// end, whatever offsets are asked for: the server counts what it has got.
+type list struct {
+	mu sync.Mutex
+	*listing
+	leave func()
+}
+
+func (l *list) ListAt(to []fs.FileInfo, _ int64) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	piece, err := l.next(len(to))
+	return copy(to, piece), spoken(err)
+}
+
+func (l *list) Close() error {
+	l.leave()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.close()
+	return nil
 }
 
 // Lstat describes what a path names.
@@ -95,18 +141,15 @@ func (h *handler) Readlink(name string) (string, error) {
 	return to, spoken(err)
 }
 
-// listed is a list that is known whole.
-type listed []fs.FileInfo
+// listed is what is known of one file.
+type listed struct{ fs.FileInfo }
 
 func (l listed) ListAt(to []fs.FileInfo, offset int64) (int, error) {
-	if offset >= int64(len(l)) {
+	if offset > 0 || len(to) == 0 {
 		return 0, io.EOF
 	}
-	n := copy(to, l[offset:])
-	if n < len(to) {
-		return n, io.EOF
-	}
-	return n, nil
+	to[0] = l.FileInfo
+	return 1, io.EOF
 }
 
 // spoken is an error as the protocol has it.

@@ -1,7 +1,9 @@
 package files
 
 import (
+	"cmp"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -23,6 +25,7 @@ type place struct {
 	path string
 	root *os.Root
 	name string // of the one file; "" is the whole folder
+	err  error  // why it cannot be read; root is nil then
 }
 
 // newTree opens the volumes. Those that are not there are left out.
@@ -34,8 +37,7 @@ func newTree(volumes []api.Volume) *tree {
 		if info, err := os.Stat(v.Here); err == nil && !info.IsDir() {
 			dir, p.name = path.Split(v.Here)
 		}
-		var err error
-		if p.root, err = os.OpenRoot(dir); err == nil {
+		if p.root, p.err = os.OpenRoot(dir); !errors.Is(p.err, fs.ErrNotExist) {
 			t.places = append(t.places, p)
 		}
 	}
@@ -45,7 +47,9 @@ func newTree(volumes []api.Volume) *tree {
 
 func (t *tree) close() {
 	for _, p := range t.places {
-		_ = p.root.Close()
+		if p.root != nil {
+			_ = p.root.Close()
+		}
 	}
 }
 
@@ -85,7 +89,7 @@ func (t *tree) below(dir string) (names []string) {
 // follow is set.
 func (t *tree) stat(name string, follow bool) (fs.FileInfo, error) {
 	p, rel, ok := t.find(name)
-	if ok {
+	if ok && p.err == nil {
 		info, err := p.root.Lstat(rel)
 		if err == nil && follow && info.Mode()&fs.ModeSymlink != 0 {
 			info, err = p.root.Stat(rel)
@@ -94,40 +98,71 @@ func (t *tree) stat(name string, follow bool) (fs.FileInfo, error) {
 			return renamed(info, path.Base(name)), err
 		}
 	}
-	if name == "/" || len(t.below(name)) > 0 {
+	if name == "/" || ok && p.err != nil && rel == "." || len(t.below(name)) > 0 {
 		return folder(path.Base(name)), nil
+	}
+	if ok && p.err != nil {
+		return nil, p.err
 	}
 	return nil, &fs.PathError{Op: "stat", Path: name, Err: fs.ErrNotExist}
 }
 
-// list describes what is in a folder.
-func (t *tree) list(name string) ([]fs.FileInfo, error) {
-	var all []fs.FileInfo
-	have := map[string]bool{}
-	names := t.below(name)
-	if p, rel, ok := t.find(name); ok {
-		dir, err := openIn(p.root, rel)
-		if err == nil {
-			all, err = dir.Readdir(-1)
-			_ = dir.Close()
-		}
-		if err != nil && len(names) == 0 {
-			return nil, err
-		}
-	} else if len(names) == 0 && name != "/" {
-		return nil, &fs.PathError{Op: "list", Path: name, Err: fs.ErrNotExist}
-	}
-	for _, info := range all {
-		have[info.Name()] = true
-	}
-	for _, n := range names {
-		if !have[n] {
-			if info, err := t.stat(path.Join(name, n), false); err == nil {
-				all = append(all, info)
-			}
+// list opens a folder to be read. The caller closes it.
+func (t *tree) list(name string) (*listing, error) {
+	l := &listing{}
+	for _, n := range t.below(name) {
+		if info, err := t.stat(path.Join(name, n), false); err == nil {
+			l.below = append(l.below, info)
 		}
 	}
-	return all, nil
+	p, rel, ok := t.find(name)
+	var err error
+	switch {
+	case ok && p.err != nil:
+		err = p.err
+	case ok:
+		l.dir, err = openFolder(p.root, rel)
+	case name != "/":
+		err = fs.ErrNotExist
+	}
+	if err != nil && len(l.below) == 0 {
+		return nil, &fs.PathError{Op: "list", Path: name, Err: err}
+	}
+	return l, nil
+}
+
+// listing is an open folder: what is in the volume, read piece by piece, then what else
+// leads to volumes.
+type listing struct {
+	dir   *os.File // nil: no volume has it, or all of it was read
+	below []fs.FileInfo
+}
+
+// next returns up to n of what was not returned before, and io.EOF after the last.
+func (l *listing) next(n int) ([]fs.FileInfo, error) {
+	if l.dir != nil {
+		piece, err := l.dir.Readdir(n)
+		for _, info := range piece {
+			l.below = slices.DeleteFunc(l.below, func(b fs.FileInfo) bool { return b.Name() == info.Name() })
+		}
+		if len(piece) > 0 || err != nil && !errors.Is(err, io.EOF) {
+			return piece, err
+		}
+		l.close()
+	}
+	if len(l.below) == 0 {
+		return nil, io.EOF
+	}
+	piece := l.below[:min(n, len(l.below))]
+	l.below = l.below[len(piece):]
+	return piece, nil
+}
+
+func (l *listing) close() {
+	if l.dir != nil {
+		_ = l.dir.Close()
+		l.dir = nil
+	}
 }
 
 // errIrregular is that something is no regular file: to open a pipe or a device may wait
@@ -139,6 +174,9 @@ func (t *tree) open(name string) (*os.File, error) {
 	p, rel, ok := t.find(name)
 	if !ok {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	}
+	if p.err != nil {
+		return nil, p.err
 	}
 	// What it is can change in between, so it is asked twice.
 	if info, err := p.root.Stat(rel); err != nil || !info.Mode().IsRegular() {
@@ -168,12 +206,23 @@ func (t *tree) readlink(name string) (string, error) {
 	if !ok {
 		return "", &fs.PathError{Op: "readlink", Path: name, Err: fs.ErrNotExist}
 	}
+	if p.err != nil {
+		return "", p.err
+	}
 	return p.root.Readlink(rel)
 }
 
 // openIn opens for reading without waiting, whatever it is.
 func openIn(root *os.Root, rel string) (*os.File, error) {
 	return root.OpenFile(rel, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+}
+
+// openFolder opens a folder, and nothing else: to open a device may do something.
+func openFolder(root *os.Root, rel string) (*os.File, error) {
+	if info, err := root.Stat(rel); err != nil || !info.IsDir() {
+		return nil, cmp.Or(err, errors.New("not a folder"))
+	}
+	return openIn(root, rel)
 }
 
 // named is a FileInfo under another name.
