@@ -64,6 +64,26 @@ func volumesOf(f *workload.Files) (mounts []corev1.VolumeMount, args []string) {
 	return mounts, args
 }
 
+// fileWarnings says what of the files is not shown, and what the others who change the
+// workload will meet.
+func fileWarnings(w *workload.Workload, f *workload.Files) (lines []string) {
+	if f == nil {
+		return nil
+	}
+	for _, missing := range f.Missing {
+		lines = append(lines, "not among the files: "+missing)
+	}
+	var names []string
+	for _, m := range f.Mounts {
+		names = append(names, m.Name)
+	}
+	slices.Sort(names)
+	if names = slices.Compact(names); len(names) > 0 {
+		lines = append(lines, fmt.Sprintf("until leave, the API server refuses changes of %s that take away or rename a volume which the agent shows: %s", w, strings.Join(names, ", ")))
+	}
+	return lines
+}
+
 // volumeArgs are an agent's arguments about volumes.
 func volumeArgs(agent *corev1.Container) (args []string) {
 	for _, arg := range agent.Args {

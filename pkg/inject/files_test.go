@@ -43,6 +43,10 @@ func TestFiles(t *testing.T) {
 	if missing := spec.Files.Missing; len(missing) != 1 || !strings.HasPrefix(missing[0], "/of ") {
 		t.Errorf("missing %q", missing)
 	}
+	lines := fileWarnings(view(orig), spec.Files)
+	if len(lines) != 2 || !strings.HasPrefix(lines[0], "not among the files: /of") || !strings.Contains(lines[1], "take away or rename a volume which the agent shows: config, scratch") {
+		t.Errorf("warnings %q", lines)
+	}
 	got := sidecar(t, orig, spec)
 	golden(t, "sidecar-files.golden.yaml", got)
 	if !ShowsFiles(&got.Spec.Template.Spec) || ShowsFiles(&orig.Spec.Template.Spec) {

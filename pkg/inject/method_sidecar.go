@@ -66,11 +66,7 @@ func (Sidecar) Plan(ctx context.Context, c Cluster, r Request) (*Plan, error) {
 	if Restarts(r.Target, changed) {
 		plan.Restarts = r.Target.State.Replicas
 		plan.Warnings = sidecarWarnings(r, capture, facts)
-		if spec.Files != nil {
-			for _, missing := range spec.Files.Missing {
-				plan.Warnings = append(plan.Warnings, "not among the files: "+missing)
-			}
-		}
+		plan.Warnings = append(plan.Warnings, fileWarnings(r.Target, spec.Files)...)
 		if len(plan.Refusals) == 0 || onlyRestarts(plan.Refusals) {
 			spec.Agent, err = admitted(ctx, c, r.Target, spec)
 			if refusal := refusalOf(NotAdmitted, err); refusal != nil {

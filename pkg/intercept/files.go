@@ -1,6 +1,7 @@
 package intercept
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/kubectl-tele/kubectl-tele/pkg/mount"
@@ -8,11 +9,11 @@ import (
 
 // showFiles shows the container's files in the folder that the user named, where the
 // intercept is the one to do so.
-func (i *Intercept) showFiles() error {
+func (i *Intercept) showFiles(ctx context.Context) error {
 	if i.dir == "" {
 		return nil
 	}
-	m, err := mount.New(mount.Config{Dir: i.dir, Open: i.agents.Files, Log: i.log})
+	m, err := mount.New(ctx, mount.Config{Dir: i.dir, Open: i.agents.Files, Log: i.log})
 	if err != nil {
 		return err
 	}

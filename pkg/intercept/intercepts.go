@@ -1,6 +1,7 @@
 package intercept
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -179,12 +180,12 @@ func (s *Intercepts) sorted() []*Intercept {
 }
 
 func (s *Intercepts) sortedLocked() []*Intercept {
-	return slices.SortedFunc(maps.Values(s.all), func(a, b *Intercept) int {
-		if c := strings.Compare(a.target.Ref.String(), b.target.Ref.String()); c != 0 {
-			return c
-		}
-		return int(a.target.port.Number) - int(b.target.port.Number)
-	})
+	return slices.SortedFunc(maps.Values(s.all), func(a, b *Intercept) int { return inOrder(a.target, b.target) })
+}
+
+// inOrder compares targets by their workloads, then their ports.
+func inOrder(a, b *target) int {
+	return cmp.Or(strings.Compare(a.Ref.String(), b.Ref.String()), cmp.Compare(a.port.Number, b.port.Number))
 }
 
 // undoLimit bounds putting back what one intercept changed: two rollouts and

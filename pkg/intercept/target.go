@@ -39,31 +39,31 @@ func (t *target) serviceNames() []string {
 }
 
 // findTargets resolves what the user named: at least one target, in the order of the
-// workloads, then of the ports.
-func findTargets(ctx context.Context, c *cluster.Cluster, spec api.InterceptSpec) ([]*target, error) {
+// workloads, then of the ports. warnings say what may be other than was meant.
+func findTargets(ctx context.Context, c *cluster.Cluster, spec api.InterceptSpec) (all []*target, warnings []string, err error) {
 	ctx, cancel := cluster.RequestContext(ctx)
 	defer cancel()
 	workloads, service, err := c.Kinds().Named(ctx, c.Client(), c.Namespace(), spec.Workload)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if service != "" {
 		if spec.Service != "" && spec.Service != service {
-			return nil, &hint.Error{
+			return nil, nil, &hint.Error{
 				Fact: fmt.Sprintf("%s and --service=%s are two Services", spec.Workload, spec.Service),
 				Mend: "give the Service once",
 			}
 		}
 		spec.Service = service
+		workloads, warnings = withPods(workloads)
 	}
 	if len(spec.Ports) == 0 {
 		spec.Ports = []api.PortSpec{{}}
 	}
-	var all []*target
 	for _, w := range workloads {
 		found, err := portsOf(ctx, c, w, spec)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		all = append(all, found...)
 	}
@@ -80,8 +80,26 @@ func findTargets(ctx context.Context, c *cluster.Cluster, spec api.InterceptSpec
 			// One process stands for all workloads behind a Service.
 			t.handler = handler.Localhost(all[n%len(spec.Ports)].port.Number)
 		}
+		if spec.Container == "" && (spec.WithEnv || spec.Dir != "") && t.port.Guessed {
+			warnings = append(warnings, fmt.Sprintf("no container of %s declares port %d: environment and files are those of container %s; --container chooses another", t.Ref, t.port.Number, t.container))
+		}
 	}
-	return all, nil
+	return all, warnings, nil
+}
+
+// withPods leaves out those of a Service's workloads that are scaled to 0, unless all are.
+func withPods(all []*workload.Workload) (those []*workload.Workload, warnings []string) {
+	for _, w := range all {
+		if w.State.Replicas == 0 {
+			warnings = append(warnings, fmt.Sprintf("%s is scaled to 0 and not intercepted: its pods answer for themselves if it is scaled up", w))
+		} else {
+			those = append(those, w)
+		}
+	}
+	if len(those) == 0 {
+		return all, nil
+	}
+	return those, warnings
 }
 
 // portsOf resolves the ports of one workload. A workload that carries an agent is looked
@@ -126,14 +144,4 @@ func portsOf(ctx context.Context, c *cluster.Cluster, w *workload.Workload, spec
 		t.ports = ports
 	}
 	return all, nil
-}
-
-// warnings says what of the targets may be other than was meant.
-func warnings(all []*target, spec api.InterceptSpec) (lines []string) {
-	for _, t := range all {
-		if spec.Container == "" && (spec.WithEnv || spec.Dir != "") && t.port.Guessed {
-			lines = append(lines, fmt.Sprintf("no container of %s declares port %d: environment and files are those of container %s; --container chooses another", t.Ref, t.port.Number, t.container))
-		}
-	}
-	return lines
 }

@@ -3,6 +3,7 @@ package intercept
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
@@ -98,7 +99,7 @@ func (s *start) wait(ctx context.Context) error {
 
 // add registers new intercepts, or says why this session cannot have them.
 func (s *Intercepts) add(ctx context.Context, spec api.InterceptSpec, p api.Progress) ([]*Intercept, error) {
-	targets, err := findTargets(ctx, s.cluster, spec)
+	targets, warnings, err := findTargets(ctx, s.cluster, spec)
 	if err != nil {
 		return nil, err
 	}
@@ -110,29 +111,38 @@ func (s *Intercepts) add(ctx context.Context, spec api.InterceptSpec, p api.Prog
 			return nil, err
 		}
 	}
-	for _, line := range warnings(targets, spec) {
+	for _, line := range warnings {
 		p.Warn(line)
 	}
 	var all []*Intercept
 	start := newStart(len(targets))
 	for _, t := range targets {
 		i, err := newIntercept(s, t, spec)
-		if err == nil {
-			i.start = start
-			if len(all) == 0 {
-				i.dir = spec.Dir
-			}
-			err = s.addOne(ctx, i, p)
-		}
 		if err != nil {
-			for _, i := range all {
-				i.end(err)
-				s.remove(i)
-				close(i.gone)
-			}
 			return nil, err
 		}
+		i.start = start
 		all = append(all, i)
 	}
-	return all, nil
+	all[0].dir = spec.Dir
+	return all, s.addAll(ctx, all, p)
+}
+
+// addAll registers new intercepts, or none of them.
+func (s *Intercepts) addAll(ctx context.Context, all []*Intercept, p api.Progress) error {
+	// Two commands that wait for what the other has, too, wait in the same order.
+	all = slices.SortedFunc(slices.Values(all), func(a, b *Intercept) int { return inOrder(a.target, b.target) })
+	for n, i := range all {
+		err := s.addOne(ctx, i, p)
+		if err == nil {
+			continue
+		}
+		for _, i := range all[:n] {
+			i.end(err)
+			s.remove(i)
+			close(i.gone)
+		}
+		return err
+	}
+	return nil
 }

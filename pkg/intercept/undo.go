@@ -13,7 +13,6 @@ import (
 // undo gives the traffic back to the app and takes the agent out if nobody else
 // needs it.
 func (i *Intercept) undo(ctx context.Context) error {
-	i.hideFiles()
 	if i.agents != nil {
 		defer i.agents.Close()
 	}
@@ -24,6 +23,7 @@ func (i *Intercept) undo(ctx context.Context) error {
 				p.Warn(fmt.Sprintf("traffic of %s goes to the app, at the latest when the agents in these pods, which do not answer, miss this session: %s", i.target, strings.Join(pods, ", ")))
 			}
 		}
+		i.hideFiles()
 		// Connections that are open end in their own time, beside the undo.
 		var draining sync.WaitGroup
 		draining.Go(func() { i.handler.Drain(ctx) })

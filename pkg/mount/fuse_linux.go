@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	iofs "io/fs"
 	"log"
+	"math"
 	"os"
 	"os/exec"
 	"strings"
@@ -41,6 +43,7 @@ func (m *Mount) mount() error {
 	}
 	options.FsName, options.Name = source(), fsName
 	options.DisableXAttrs = true
+	options.NullPermissions = true // what nobody may read there, nobody may read here
 	options.MountOptions.Logger = options.Logger
 	if os.Geteuid() == 0 {
 		options.DirectMountStrict = true
@@ -86,12 +89,20 @@ var (
 func (n *node) path() string { return "/" + n.Path(nil) }
 
 func (n *node) Lookup(_ context.Context, name string, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
-	info, err := n.mount.stat(join(n.path(), name))
+	path := join(n.path(), name)
+	info, err := n.mount.stat(path)
 	if err != nil {
 		return nil, errno(err)
 	}
 	describe(info, &out.Attr)
-	return n.NewInode(context.Background(), &node{mount: n.mount}, fs.StableAttr{Mode: out.Mode & syscall.S_IFMT}), 0
+	return n.NewInode(context.Background(), &node{mount: n.mount}, fs.StableAttr{Mode: out.Mode & syscall.S_IFMT, Ino: n.mount.ino(path)}), 0
+}
+
+// ino is the inode number of a path: the same whenever it is looked up, by which programs
+// know files and folders again. SFTP has none.
+func (m *Mount) ino(path string) uint64 {
+	const root = 1 // 0 is none, and the last is the library's own
+	return min(max(maphash.String(m.seed, path), root+1), math.MaxUint64-1)
 }
 
 func (n *node) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
@@ -111,16 +122,17 @@ func (m *Mount) stat(name string) (iofs.FileInfo, error) {
 }
 
 func (n *node) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
-	all, err := n.mount.remote.list(n.path())
+	dir := n.path()
+	all, err := n.mount.remote.list(dir)
 	if err != nil {
 		return nil, errno(err)
 	}
-	n.mount.recent.put(n.path(), all)
+	n.mount.recent.put(dir, all)
 	entries := make([]fuse.DirEntry, 0, len(all))
 	for _, info := range all {
 		var attr fuse.Attr
 		describe(info, &attr)
-		entries = append(entries, fuse.DirEntry{Name: info.Name(), Mode: attr.Mode})
+		entries = append(entries, fuse.DirEntry{Name: info.Name(), Mode: attr.Mode, Ino: n.mount.ino(join(dir, info.Name()))})
 	}
 	return fs.NewListDirStream(entries), 0
 }

@@ -1,9 +1,11 @@
 package mount
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"log/slog"
 	"os"
@@ -30,7 +32,8 @@ type Mount struct {
 	cfg    Config
 	remote *remote
 	recent recent
-	made   bool // the folder
+	seed   maphash.Seed // of inode numbers
+	made   bool         // the folder
 	server server
 }
 
@@ -63,15 +66,16 @@ func CheckDir(dir string) error {
 	return nil
 }
 
-// New shows files. It returns when they are there.
-func New(cfg Config) (*Mount, error) {
+// New shows files, until Close. It returns when they are there, or ctx ends before.
+func New(ctx context.Context, cfg Config) (*Mount, error) {
 	if err := CheckDir(cfg.Dir); err != nil {
 		return nil, err
 	}
-	m := &Mount{cfg: cfg, remote: &remote{open: cfg.Open}}
-	if _, err := m.remote.lstat("/"); err != nil {
+	m := &Mount{cfg: cfg, remote: newRemote(cfg.Open), seed: maphash.MakeSeed()}
+	stop := context.AfterFunc(ctx, m.remote.close)
+	if _, err := m.remote.lstat("/"); !stop() || err != nil {
 		m.remote.close()
-		return nil, fmt.Errorf("show files in %s: %w", cfg.Dir, err)
+		return nil, fmt.Errorf("show files in %s: %w", cfg.Dir, cmp.Or(context.Cause(ctx), err))
 	}
 	switch err := os.Mkdir(cfg.Dir, 0o700); {
 	case err == nil:

@@ -24,10 +24,17 @@ const (
 // remote is the server, over connections that are made anew when they end.
 type remote struct {
 	open func(ctx context.Context) (io.ReadWriteCloser, error)
+	ctx  context.Context // ends with it
+	end  context.CancelCauseFunc
 
 	mu     sync.Mutex
 	client *sftp.Client
-	closed bool
+}
+
+func newRemote(open func(ctx context.Context) (io.ReadWriteCloser, error)) *remote {
+	r := &remote{open: open}
+	r.ctx, r.end = context.WithCancelCause(context.Background())
+	return r
 }
 
 var errClosed = errors.New("the files are not shown any more")
@@ -37,12 +44,12 @@ func (r *remote) get() (*sftp.Client, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
-	case r.closed:
-		return nil, errClosed
+	case r.ctx.Err() != nil:
+		return nil, context.Cause(r.ctx)
 	case r.client != nil:
 		return r.client, nil
 	}
-	ctx, cancel := context.WithTimeoutCause(context.Background(), dialLimit, fmt.Errorf("no answer within %s", dialLimit))
+	ctx, cancel := context.WithTimeoutCause(r.ctx, dialLimit, fmt.Errorf("no answer within %s", dialLimit))
 	defer cancel()
 	conn, err := r.open(ctx)
 	if err != nil {
@@ -74,9 +81,10 @@ func (r *remote) drop(client *sftp.Client) {
 
 // close ends everything: questions that wait fail.
 func (r *remote) close() {
+	r.end(errClosed) // who dials holds the lock
 	r.mu.Lock()
 	client := r.client
-	r.closed, r.client = true, nil
+	r.client = nil
 	r.mu.Unlock()
 	if client != nil {
 		_ = client.Close()

@@ -47,12 +47,12 @@ func (a *agents) cut() {
 	a.up = nil
 }
 
-func newRemote(t *testing.T) (*remote, *agents) {
+func remoteOf(t *testing.T) (*remote, *agents) {
 	a := &agents{dir: t.TempDir()}
 	if err := os.WriteFile(filepath.Join(a.dir, "f"), []byte("first"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r := &remote{open: a.open}
+	r := newRemote(a.open)
 	t.Cleanup(func() {
 		r.close()
 		a.cut()
@@ -63,7 +63,7 @@ func newRemote(t *testing.T) (*remote, *agents) {
 // TestRemote: a connection that was lost is made anew for those who ask, and an open file
 // is never of another version.
 func TestRemote(t *testing.T) {
-	r, a := newRemote(t)
+	r, a := remoteOf(t)
 	f, err := r.openFile("/v/f")
 	if err != nil {
 		t.Fatal(err)
@@ -104,8 +104,28 @@ func TestRemote(t *testing.T) {
 	}
 }
 
+// TestCloseWhileDialing: who closes waits for no server.
+func TestCloseWhileDialing(t *testing.T) {
+	dials := make(chan struct{})
+	r := newRemote(func(ctx context.Context) (io.ReadWriteCloser, error) {
+		close(dials)
+		<-ctx.Done()
+		return nil, context.Cause(ctx)
+	})
+	asked := make(chan error)
+	go func() {
+		_, err := r.lstat("/")
+		asked <- err
+	}()
+	<-dials
+	r.close()
+	if err := <-asked; !errors.Is(err, errClosed) {
+		t.Errorf("who asked is told %v", err)
+	}
+}
+
 func TestRecent(t *testing.T) {
-	r, _ := newRemote(t)
+	r, _ := remoteOf(t)
 	all, err := r.list("/v")
 	if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/kubectl-tele/kubectl-tele/pkg/hint"
@@ -17,7 +18,13 @@ import (
 // Service that is written as svc/NAME, whose name is returned too. Of a pod or a
 // ReplicaSet the hint of the error names the workload that owns it.
 func (ks Kinds) Named(ctx context.Context, client kubernetes.Interface, ns, s string) (all []*Workload, service string, err error) {
-	word, name, _ := strings.Cut(s, "/")
+	word, name, found := strings.Cut(s, "/")
+	if problems := validation.IsDNS1123Subdomain(name); found && len(problems) > 0 {
+		return nil, "", &hint.Error{
+			Fact: fmt.Sprintf("%q is not a name: %s", name, problems[0]),
+			Mend: fmt.Sprintf("it stands after the slash, as in %s/back", word),
+		}
+	}
 	switch strings.ToLower(word) {
 	case s: // a name alone
 	case "svc", "service", "services":

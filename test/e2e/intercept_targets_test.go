@@ -52,6 +52,17 @@ func TestInterceptTargets(t *testing.T) {
 		everyReplica(t, "it-canary", 2, "the laptop", isLaptop)
 		everyReplica(t, "it-main", 2, "the app", isPodOf("it-main"))
 		timed(t, desk, "leave", "it-canary")
+
+		// A canary that is scaled to 0 is not in the way.
+		kubectl(t, desk, "scale", "deployment/it-canary", "--replicas=0")
+		everyReplica(t, "it-split", 2, "the app", isPodOf("it-main"))
+		if said := teleSays(t, desk, "intercept", "svc/it-split", "--port", port).Stderr; !strings.Contains(said, "deployment/it-canary is scaled to 0 and not intercepted") {
+			t.Errorf("it says %s", said)
+		}
+		everyReplica(t, "it-split", 2, "the laptop", isLaptop)
+		timed(t, desk, "leave", "svc/it-split")
+		kubectl(t, desk, "scale", "deployment/it-canary", "--replicas=2")
+		everyReplica(t, "it-canary", 2, "the app", isPodOf("it-canary"))
 		fresh.stop(t)
 		kept.stop(t)
 		for name, before := range map[string]string{"it-main": main, "it-canary": canary} {
@@ -123,6 +134,7 @@ func TestInterceptTargets(t *testing.T) {
 			"rs/" + set:       {"belongs to deployment/it-two", "name that"},
 			"pod/it-bare":     {"belongs to no workload"},
 			"svc/it-absent":   {"there is no service/it-absent in namespace " + namespace},
+			"svc/":            {`"" is not a name`, "svc/back"},
 			"svc/kubernetes":  {"there is no service/kubernetes"},
 			"job/it-two":      {`workloads of kind "job" cannot be intercepted`},
 		} {
