@@ -35,6 +35,8 @@ func (a *Agent) serveFlow(t *tunnel.Tunnel, r *tunnel.Request, done func()) {
 		a.serveWatch(r)
 	case target.Network == api.NetworkService && target.Address == api.ServiceFiles:
 		a.serveFiles(r)
+	case target.Network == api.NetworkService && target.Address == api.ServiceSocket:
+		a.serveSocket(r)
 	default:
 		_ = r.Refuse(tunnel.Unknown, "this agent knows no "+target.String())
 	}

@@ -40,6 +40,7 @@ type interceptOptions struct {
 	record       string
 	secrets      bool
 	mount        string
+	mountCopy    string
 	noShortcut   bool
 	match        matchOptions
 	env          interceptEnv
@@ -118,7 +119,9 @@ the intercept ends with it, and its exit code is this command's.`,
 	cmd.Flags().StringVar(&o.service, "service", "", "the Service whose port is meant, where several select the workload")
 	cmd.Flags().StringVar(&o.container, "container", "", "`NAME` of the container whose environment and files are meant (default: the one that has the port)")
 	cmd.Flags().StringVar(&o.mount, "mount", "", "show the container's volumes, ConfigMaps and Secrets among them, at its paths below this `DIR`, to read, for as long as the intercept lasts; COMMAND finds DIR in TELE_ROOT")
+	cmd.Flags().StringVar(&o.mountCopy, "mount-copy", "", "copy the container's volumes below this `DIR` once, where they stay, for programs that write there and for machines without FUSE; COMMAND finds DIR in TELE_ROOT")
 	_ = cmd.MarkFlagDirname("mount")
+	_ = cmd.MarkFlagDirname("mount-copy")
 	cmd.Flags().BoolVar(&o.noShortcut, "no-shortcut", false, "send this laptop's own connections to the Service through the cluster and back, too; else, while connected, they go to the handler at once")
 	cmd.Flags().BoolVar(&o.allowRestart, "allow-restart", false, "accept a rolling update that costs a moment of downtime or data of the pods")
 	cmd.Flags().DurationVar(&o.timeout, "timeout", 3*time.Minute, "how long the rolling update may take")
@@ -170,13 +173,9 @@ func (o *interceptOptions) complete(cmd *cobra.Command, args []string) error {
 			return err
 		}
 	}
-	if o.mount != "" {
-		if o.mount, err = filepath.Abs(o.mount); err != nil {
-			return err
-		}
-		if err := mount.Check(o.mount); err != nil {
-			return err
-		}
+	dir, err := o.folder()
+	if err != nil {
+		return err
 	}
 	if err := o.env.complete(); err != nil {
 		return err
@@ -185,10 +184,28 @@ func (o *interceptOptions) complete(cmd *cobra.Command, args []string) error {
 		Workload: args[0], Ports: ports, Service: o.service, Container: o.container, Match: match,
 		Mirror: o.mirror, Refuse: o.handlerDown == "refuse", TakeOver: o.takeOver,
 		LogRequests: o.logRequests, Record: o.record, RecordSecrets: o.secrets,
-		Dir: o.mount, NoShortcut: o.noShortcut, Lazy: len(o.command) > 0, Hold: len(o.command) > 0, WithEnv: len(o.command) > 0 || len(o.env.files) > 0,
+		Dir: dir, DirCopy: o.mountCopy != "", NoShortcut: o.noShortcut, Lazy: len(o.command) > 0, Hold: len(o.command) > 0, WithEnv: len(o.command) > 0 || len(o.env.files) > 0,
 		AgentImage: agentImage(o.image), AllowRestart: o.allowRestart, Timeout: o.timeout,
 	}
 	return nil
+}
+
+// folder is the absolute path of what --mount or --mount-copy names; "" is none.
+func (o *interceptOptions) folder() (string, error) {
+	check, dir := mount.Check, o.mount
+	switch {
+	case o.mount != "" && o.mountCopy != "":
+		return "", usageError(errors.New("--mount and --mount-copy exclude each other"), "--mount DIR shows the files, --mount-copy DIR copies them once")
+	case o.mountCopy != "":
+		check, dir = mount.CheckDir, o.mountCopy
+	case o.mount == "":
+		return "", nil
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	return dir, check(dir)
 }
 
 // portSpecs reads --port and --to.

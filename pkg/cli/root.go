@@ -120,7 +120,7 @@ the ClusterRole "edit" in one namespace is needed.`,
 	root.AddCommand(
 		newConnectCommand(f), newInterceptCommand(f), newLeaveCommand(f),
 		newListCommand(f), newWatchCommand(f), newStatusCommand(f), newQuitCommand(f),
-		newCleanCommand(f), newEnvCommand(f), newReplayCommand(f), newLogsCommand(f), newVersionCommand(f),
+		newCleanCommand(f), newEnvCommand(f), newMountCommand(f), newReplayCommand(f), newLogsCommand(f), newVersionCommand(f),
 		newSessionCommand(f), newHelperCommand(f),
 	)
 	return root

@@ -34,15 +34,13 @@ var environs = [][]string{{"cat", "/proc/1/environ"}, {"env", "-0"}}
 // computed from the cluster's objects, with Missing saying why it is not the process's.
 // An empty container means the one that `kubectl exec` would take. Nothing is changed.
 func (c *Cluster) Environment(ctx context.Context, w *workload.Workload, container string) (environ.Environment, error) {
-	pods, err := w.Kind.Controller(c.Client()).Pods(ctx, w)
+	pod, err := c.runningPod(ctx, w)
 	if err != nil {
 		return environ.Environment{}, err
 	}
-	pod, why := workload.TemplatePod(w), errors.New("no pod of it is running")
-	for i := range pods {
-		if p := &pods[i]; p.DeletionTimestamp == nil && p.Status.Phase == corev1.PodRunning && (why != nil || Ready(p)) {
-			pod, why = p, nil
-		}
+	var why error
+	if pod == nil {
+		pod, why = workload.TemplatePod(w), errNotRunning
 	}
 	if container == "" {
 		container = workload.DefaultContainer(pod)
@@ -59,6 +57,19 @@ func (c *Cluster) Environment(ctx context.Context, w *workload.Workload, contain
 	}
 	computed.Missing = append(computed.Missing, fmt.Sprintf("what the image and its entrypoint set: %v", why))
 	return computed, nil
+}
+
+var errNotRunning = errors.New("no pod of it is running")
+
+// runningPod returns a pod of a workload that runs, a ready one rather than another, or nil.
+func (c *Cluster) runningPod(ctx context.Context, w *workload.Workload) (pod *corev1.Pod, err error) {
+	pods, err := w.Kind.Controller(c.Client()).Pods(ctx, w)
+	for i := range pods {
+		if p := &pods[i]; p.DeletionTimestamp == nil && p.Status.Phase == corev1.PodRunning && (pod == nil || Ready(p)) {
+			pod = p
+		}
+	}
+	return pod, err
 }
 
 // Ready reports whether all containers of a pod are.

@@ -70,7 +70,7 @@ func (i *Intercept) begin(ctx context.Context) error {
 	if err := i.switchOver(ctx, plan); err != nil {
 		return err
 	}
-	return i.showFiles(ctx)
+	return i.bringFiles(ctx)
 }
 
 // checkHandler makes sure that something answers before traffic is sent there.

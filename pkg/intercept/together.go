@@ -11,7 +11,6 @@ import (
 	"github.com/kubectl-tele/kubectl-tele/pkg/access"
 	"github.com/kubectl-tele/kubectl-tele/pkg/control/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/hint"
-	"github.com/kubectl-tele/kubectl-tele/pkg/mount"
 )
 
 // Begin sends the traffic of workloads' ports to handlers: an intercept for each port
@@ -106,10 +105,8 @@ func (s *Intercepts) add(ctx context.Context, spec api.InterceptSpec, p api.Prog
 	if spec.Record != "" && len(targets) > 1 {
 		return nil, hint.With(errors.New("a file records one port of one workload"), "kubectl tele intercept WORKLOAD --port LOCAL:PORT --record FILE")
 	}
-	if spec.Dir != "" {
-		if err := mount.Check(spec.Dir); err != nil {
-			return nil, err
-		}
+	if err := checkDir(spec); err != nil {
+		return nil, err
 	}
 	for _, line := range warnings {
 		p.Warn(line)

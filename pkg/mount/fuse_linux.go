@@ -118,7 +118,8 @@ func (m *Mount) stat(name string) (iofs.FileInfo, error) {
 	if info := m.recent.get(name); info != nil {
 		return info, nil
 	}
-	return m.remote.lstat(name)
+	info, err := m.remote.lstat(name)
+	return m.local.seen(info), err
 }
 
 func (n *node) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
@@ -126,6 +127,9 @@ func (n *node) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
 	all, err := n.mount.remote.list(dir)
 	if err != nil {
 		return nil, errno(err)
+	}
+	for i := range all {
+		all[i] = n.mount.local.seen(all[i])
 	}
 	n.mount.recent.put(dir, all)
 	entries := make([]fuse.DirEntry, 0, len(all))
@@ -139,6 +143,11 @@ func (n *node) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
 
 func (n *node) Readlink(context.Context) ([]byte, syscall.Errno) {
 	to, err := n.mount.remote.readlink(n.path())
+	if err != nil && n.mount.local != nil {
+		if info, failed := n.mount.remote.lstat(n.path()); failed == nil && info.Mode().Type() == iofs.ModeSocket {
+			to, err = n.mount.local.of(n.path())
+		}
+	}
 	return []byte(to), errno(err)
 }
 

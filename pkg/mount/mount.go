@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/kubectl-tele/kubectl-tele/pkg/hint"
+	"github.com/kubectl-tele/kubectl-tele/pkg/splice"
 )
 
 // fresh is how long what was said of a file is believed.
@@ -24,7 +25,10 @@ type Config struct {
 	Dir string
 	// Open opens a connection to the server.
 	Open func(ctx context.Context) (io.ReadWriteCloser, error)
-	Log  *slog.Logger
+	// Socket connects to a UNIX socket among the files, by its path there. nil: they are
+	// seen, and cannot be connected to.
+	Socket func(ctx context.Context, path string) (splice.Conn, error)
+	Log    *slog.Logger
 }
 
 // Mount shows files until it is closed.
@@ -33,6 +37,7 @@ type Mount struct {
 	remote *remote
 	recent recent
 	seed   maphash.Seed // of inode numbers
+	local  *sockets     // nil: there are none
 	made   bool         // the folder
 	server server
 }
@@ -72,20 +77,23 @@ func New(ctx context.Context, cfg Config) (*Mount, error) {
 		return nil, err
 	}
 	m := &Mount{cfg: cfg, remote: newRemote(cfg.Open), seed: maphash.MakeSeed()}
+	if cfg.Socket != nil {
+		m.local = newSockets(cfg.Socket, cfg.Log)
+	}
 	stop := context.AfterFunc(ctx, m.remote.close)
 	if _, err := m.remote.lstat("/"); !stop() || err != nil {
-		m.remote.close()
+		m.end()
 		return nil, fmt.Errorf("show files in %s: %w", cfg.Dir, cmp.Or(context.Cause(ctx), err))
 	}
 	switch err := os.Mkdir(cfg.Dir, 0o700); {
 	case err == nil:
 		m.made = true
 	case !errors.Is(err, os.ErrExist):
-		m.remote.close()
+		m.end()
 		return nil, fmt.Errorf("show files: %w", err)
 	}
 	if err := m.mount(); err != nil {
-		m.remote.close()
+		m.end()
 		m.unmake()
 		return nil, fmt.Errorf("show files in %s: %w", cfg.Dir, err)
 	}
@@ -95,7 +103,7 @@ func New(ctx context.Context, cfg Config) (*Mount, error) {
 // Close takes the files away, also from programs that have some open, and the folder if it
 // was made for them.
 func (m *Mount) Close() error {
-	m.remote.close() // who waits for an answer would keep the mount busy
+	m.end() // who waits for an answer would keep the mount busy
 	err := m.server.Unmount()
 	if err != nil {
 		err = detach(m.cfg.Dir)
@@ -105,6 +113,14 @@ func (m *Mount) Close() error {
 	}
 	m.unmake()
 	return nil
+}
+
+// end ends the connections.
+func (m *Mount) end() {
+	m.remote.close()
+	if m.local != nil {
+		m.local.close()
+	}
 }
 
 func (m *Mount) unmake() {

@@ -4,6 +4,7 @@ package mount
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/kubectl-tele/kubectl-tele/pkg/hint"
 )
@@ -13,6 +14,8 @@ func (m *Mount) mount() error { return available() }
 func available() error {
 	return hint.With(errors.New("files are shown on Linux alone"), "`kubectl cp` copies them")
 }
+
+func folderOf(pid int) string { return fmt.Sprintf("kubectl-tele-%d", pid) }
 
 func detach(string) error { return nil }
 

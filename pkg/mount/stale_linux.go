@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -12,6 +13,11 @@ import (
 
 // fsName is what the system calls our mounts.
 const fsName = "kubectl-tele"
+
+// folderOf begins the names of folders that a process has for its sockets: whose they are.
+func folderOf(pid int) string {
+	return fmt.Sprintf("%s-%d-%d-%d", fsName, os.Getuid(), pid, startOf(pid))
+}
 
 // source is what the table of mounts says of ours: whose they are.
 func source() string {
@@ -53,7 +59,23 @@ func ClearStale() (cleared []string, err error) {
 		}
 		cleared = append(cleared, info.Mountpoint)
 	}
+	clearSockets()
 	return cleared, errors.Join(errs...)
+}
+
+// clearSockets removes this user's folders of sockets whose process has ended.
+func clearSockets() {
+	found, _ := filepath.Glob(filepath.Join(os.TempDir(), fmt.Sprintf("%s-%d-*", fsName, os.Getuid())))
+	for _, dir := range found {
+		var pid int
+		if _, err := fmt.Sscanf(strings.TrimPrefix(filepath.Base(dir), fmt.Sprintf("%s-%d-", fsName, os.Getuid())), "%d-", &pid); err != nil {
+			continue
+		}
+		if strings.HasPrefix(filepath.Base(dir), folderOf(pid)+"-") {
+			continue // it runs
+		}
+		_ = os.RemoveAll(dir) // of others it is not ours to remove, nor to tell
+	}
 }
 
 func isStale(info *mountinfo.Info) bool {

@@ -8,8 +8,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"path"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -39,7 +41,8 @@ func (a ExecAddr) String() string {
 // Exec returns at once; that the command could not be started, and what it
 // says on its standard error before it fails, come as the error of Read and
 // Write. A refusal by the API server satisfies apierrors.IsForbidden and so
-// on. Close ends the connection, which the command sees as the end of its input.
+// on. Close ends the connection, which the command sees as the end of its input;
+// CloseWrite ends that input alone.
 func (d *Dialer) Exec(target ExecAddr) (net.Conn, error) {
 	if err := (Addr{target.Namespace, target.Pod, 1}).validate(); err != nil {
 		return nil, err
@@ -53,9 +56,9 @@ func (d *Dialer) Exec(target ExecAddr) (net.Conn, error) {
 	}
 	near, far := net.Pipe()
 	ctx, cancel := context.WithCancel(context.Background())
-	c := &execConn{Conn: near, target: target, cancel: cancel}
+	c := &execConn{Conn: near, target: target, cancel: cancel, far: far}
 	go func() {
-		err := executor.StreamWithContext(ctx, remotecommand.StreamOptions{Stdin: far, Stdout: far, Stderr: &c.stderr})
+		err := executor.StreamWithContext(ctx, remotecommand.StreamOptions{Stdin: input{far, c}, Stdout: far, Stderr: &c.stderr})
 		c.end(err)
 		_ = far.Close()
 		cancel()
@@ -93,9 +96,37 @@ type execConn struct {
 	target ExecAddr
 	cancel context.CancelFunc
 	stderr tail
+	far    net.Conn
 
-	mu  sync.Mutex
-	err error // why it ended, before the far end is closed
+	mu      sync.Mutex
+	err     error // why it ended, before the far end is closed
+	written bool  // nothing more is written
+}
+
+// input is what the command reads.
+type input struct {
+	net.Conn
+	of *execConn
+}
+
+func (i input) Read(p []byte) (int, error) {
+	n, err := i.Conn.Read(p)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		i.of.mu.Lock()
+		defer i.of.mu.Unlock()
+		if i.of.written {
+			err = io.EOF
+		}
+	}
+	return n, err
+}
+
+// CloseWrite ends the command's input, after what was written.
+func (c *execConn) CloseWrite() error {
+	c.mu.Lock()
+	c.written = true
+	c.mu.Unlock()
+	return c.far.SetReadDeadline(time.Unix(1, 0)) // a pipe: what Write returned for was read
 }
 
 // end notes why the command ended.

@@ -2,6 +2,9 @@ package workload
 
 import (
 	"fmt"
+	"path"
+	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -57,4 +60,20 @@ func FilesOf(spec *corev1.PodSpec, container string) *Files {
 		}
 	}
 	return f
+}
+
+// MountPaths are the paths at which a container has volumes, without those below others.
+func MountPaths(spec *corev1.PodSpec, container string) []string {
+	c := findContainer(spec, container)
+	if c == nil {
+		return nil
+	}
+	var all []string
+	for _, m := range c.VolumeMounts {
+		all = append(all, path.Clean("/"+m.MountPath))
+	}
+	slices.Sort(all)
+	return slices.CompactFunc(all, func(above, below string) bool {
+		return below == above || strings.HasPrefix(below, strings.TrimSuffix(above, "/")+"/")
+	})
 }

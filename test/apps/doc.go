@@ -17,7 +17,6 @@
 //	apps play HOST:PORT URL                   asks a raw application what is on stdin
 //	apps held MODE...                         that mode; ends its output by NUL, and waits for the end of stdin
 //	apps sleep DURATION                       for preStop hooks
-//	apps cat FILE..., apps env -0             as cat and env, by which names it may be called, too
 //	apps true                                 for exec probes
 //
 // The servers are told who they are by POD_NAME and VERSION, and whom to ask

@@ -230,7 +230,12 @@ func withGRPC(server *grpc.Server, others http.Handler) http.Handler {
 func listen(addrs []string) ([]net.Listener, error) {
 	var listeners []net.Listener
 	for _, addr := range addrs {
-		l, err := net.Listen("tcp", addr)
+		network := "tcp"
+		if strings.HasPrefix(addr, "/") { // as the container before has left it
+			network = "unix"
+			_ = os.Remove(addr)
+		}
+		l, err := net.Listen(network, addr)
 		if err != nil {
 			for _, l := range listeners {
 				_ = l.Close()

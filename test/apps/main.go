@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -17,11 +16,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
-	args := os.Args[1:]
-	if tool := filepath.Base(os.Args[0]); tool == "cat" || tool == "env" {
-		args = append([]string{tool}, args...)
-	}
-	if err := run(ctx, args, os.Stdin, os.Stdout, os.Stderr); err != nil {
+	if err := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintf(os.Stderr, "apps: %v\n", err)
 		os.Exit(1)
 	}
@@ -72,9 +67,7 @@ var modes = map[string]func(context.Context, settings, []string) error{
 
 	"interop-call": runInteropCall,
 	"sleep":        runSleep,
-	"cat":          runCat,
 	"fill":         runFill,
-	"env":          runEnv,
 	"true":         func(context.Context, settings, []string) error { return nil },
 }
 
@@ -96,7 +89,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, log io.Writer) e
 	}
 	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
 	flags.SetOutput(log)
-	flags.Var(&s.addrs, "addr", "address to listen on, may be repeated (default :8080)")
+	flags.Var(&s.addrs, "addr", "address, or absolute path of a UNIX socket, to listen on, may be repeated (default :8080)")
 	flags.DurationVar(&s.drain, "drain", 15*time.Second, "how long to finish after SIGTERM")
 	flags.DurationVar(&s.delay, "delay", 3*time.Second, "how long after the client's FIN slowfin answers")
 	flags.BoolVar(&s.banner, "banner", false, "tcp: say the pod's name first")
@@ -136,24 +129,6 @@ func hold(ctx context.Context, args []string, in io.Reader, out, log io.Writer) 
 	case <-time.After(holdLimit):
 	}
 	return failure
-}
-
-func runCat(_ context.Context, s settings, args []string) error {
-	for _, path := range args {
-		b, err := os.ReadFile(path) //nolint:gosec // of the container
-		if err != nil {
-			return err
-		}
-		if _, err := s.out.Write(b); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func runEnv(_ context.Context, s settings, _ []string) error {
-	_, err := io.WriteString(s.out, strings.Join(os.Environ(), "\x00")+"\x00")
-	return err
 }
 
 func runRefuse(ctx context.Context, s settings, _ []string) error {

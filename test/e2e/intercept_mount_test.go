@@ -56,12 +56,12 @@ func readers(name string) func(pod *corev1.PodTemplateSpec) {
 	}
 }
 
-// TestInterceptMount: a handler finds the container's volumes on the laptop, of a user who is
-// not root; a secret that is changed is seen, and whatever becomes of the session nothing
-// hangs and nothing stays.
-func TestInterceptMount(t *testing.T) {
-	t.Parallel()
-	const name = "im-app"
+// withSocket has an app answer on a UNIX socket in one of those volumes, too.
+var withSocket = []string{"-addr", ":8080", "-addr", "/data/app.sock"}
+
+// readable makes what the volumes of readers need, until the test ends.
+func readable(t *testing.T, name string) {
+	t.Helper()
 	objects := metav1.ObjectMeta{Name: name, Namespace: namespace}
 	config := &corev1.ConfigMap{ObjectMeta: objects, Data: map[string]string{"app.yaml": "greeting: hello\n"}, BinaryData: map[string][]byte{"blob": []byte(strings.Repeat("\x00\xff", 300_000))}}
 	secret := &corev1.Secret{ObjectMeta: objects, Data: map[string][]byte{"tls.key": []byte("the first key")}}
@@ -77,7 +77,16 @@ func TestInterceptMount(t *testing.T) {
 		_ = world.Admin.CoreV1().ConfigMaps(namespace).Delete(ctx, name, metav1.DeleteOptions{})
 		_ = world.Admin.CoreV1().Secrets(namespace).Delete(ctx, name, metav1.DeleteOptions{})
 	})
-	deploy(t, manifests.HTTP(name, manifests.Options{Image: world.AppsImage, Mutate: readers(name)}))
+}
+
+// TestInterceptMount: a handler finds the container's volumes on the laptop, of a user who is
+// not root; a secret that is changed is seen, and whatever becomes of the session nothing
+// hangs and nothing stays.
+func TestInterceptMount(t *testing.T) {
+	t.Parallel()
+	const name = "im-app"
+	readable(t, name)
+	deploy(t, manifests.HTTP(name, manifests.Options{Image: world.AppsImage, Args: withSocket, Mutate: readers(name)}))
 	before := stateOf(t, name, name)
 	fresh := startLoop(t, serviceURL(t, name), "-fresh")
 
@@ -113,18 +122,26 @@ func TestInterceptMount(t *testing.T) {
 		"cat etc/app/app.yaml":        "greeting: hello",
 		"cat etc/one.yaml":            "greeting: hello",
 		"cat etc/tls/private/tls.key": "the first key",
-		"stat -c '%a %U %F' etc/tls/private/..data/tls.key":                             "400 " + person + " regular file",
-		"readlink etc/app/app.yaml":                                                     "..data/app.yaml",
-		"wc -c <etc/app/blob":                                                           "600000",
-		"grep -c app= var/run/secrets/vault/labels":                                     "1",
-		"cut -d. -f1 var/run/secrets/vault/token | base64 -d 2>/dev/null | grep -c alg": "1",
-		"wc -c <var/run/secrets/kubernetes.io/serviceaccount/namespace":                 fmt.Sprint(len(namespace)),
-		"grep -rl hello . | grep -v '/\\.\\.' | sort":                                   "./etc/one.yaml",
-		"touch data/new 2>&1 | grep -c 'Read-only'":                                     "1",
+		"stat -c '%a %U %F' etc/tls/private/..data/tls.key":                                             "400 " + person + " regular file",
+		"readlink etc/app/app.yaml":                                                                     "..data/app.yaml",
+		"wc -c <etc/app/blob":                                                                           "600000",
+		"grep -c app= var/run/secrets/vault/labels":                                                     "1",
+		"cut -d. -f1 var/run/secrets/vault/token | base64 -d 2>/dev/null | grep -c alg":                 "1",
+		"wc -c <var/run/secrets/kubernetes.io/serviceaccount/namespace":                                 fmt.Sprint(len(namespace)),
+		"grep -rl hello . | grep -v '/\\.\\.' | sort":                                                   "./etc/one.yaml",
+		"touch data/new 2>&1 | grep -c 'Read-only'":                                                     "1",
+		"curl -sS --max-time 60 --unix-socket data/app.sock http://app/ | grep -c '\"pod\": \"im-app-'": "1",
 	} {
 		if got := sh(script); got != want {
 			t.Errorf("%s: %q, want %q", script, got, want)
 		}
+	}
+
+	// What a file is known by is the same whenever it is looked up, after what was known of
+	// it has been forgotten, too.
+	known := "for n in 1 2 3 4; do stat -c '%n %i' etc/tls/private etc/app/app.yaml etc/app/..data/app.yaml; sleep 1; done | sort -u | wc -l"
+	if got := sh(known); got != "3" {
+		t.Errorf("three files have %s inode numbers", got)
 	}
 
 	// The kubelet takes up to a minute and a half.
@@ -251,4 +268,63 @@ func TestInterceptMountLoad(t *testing.T) {
 	_ = inside.Process.Kill()
 	_ = inside.Wait()
 	nothingLeft(t, name)
+}
+
+// TestMountCopy: the volumes of a container are copied by tar in it, with nothing changed in
+// the cluster, and by an agent's files where there is no tar.
+func TestMountCopy(t *testing.T) {
+	const name, bare = "mc-tools", "mc-bare"
+	tools, err := world.LoadTools(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for app, image := range map[string]string{name: tools, bare: world.AppsImage} {
+		readable(t, app)
+		deploy(t, manifests.HTTP(app, manifests.Options{Image: image, Replicas: 1, Args: withSocket, Mutate: readers(app)}))
+	}
+	before := stateOf(t, name, name)
+	desk := newDesk(t)
+	has := func(dir string) {
+		t.Helper()
+		for path, want := range map[string]string{
+			"etc/app/app.yaml": "greeting: hello\n", "etc/tls/private/tls.key": "the first key", "etc/one.yaml": "greeting: hello\n",
+			"etc/app/blob": strings.Repeat("\x00\xff", 300_000),
+			"var/run/secrets/kubernetes.io/serviceaccount/namespace": namespace,
+		} {
+			if text, err := os.ReadFile(filepath.Join(dir, path)); err != nil || string(text) != want {
+				t.Errorf("%s has %.40q, %v", path, text, err)
+			}
+		}
+		key := filepath.Join(dir, "etc/tls/private/..data/tls.key")
+		if info, err := os.Stat(key); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", key, info, err)
+		}
+	}
+	dir := filepath.Join(t.TempDir(), "root")
+	result := teleSays(t, desk, "mount", name, dir, "--copy")
+	if !strings.Contains(result.Stdout, "Copied to "+dir) || strings.Count(result.Stderr, "warning") != 0 {
+		t.Errorf("it says %s%s", result.Stdout, result.Stderr)
+	}
+	has(dir)
+	if said := fails(t, desk, "mount", name, dir, "--copy"); !strings.Contains(said, "the folder is not empty") {
+		t.Errorf("a second copy: %s", said)
+	}
+	if after := stateOf(t, name, name); after != before {
+		t.Errorf("copying left a difference:\nbefore %s\nafter %s", before, after)
+	}
+
+	none := filepath.Join(t.TempDir(), "none")
+	if said := fails(t, desk, "mount", bare, none, "--copy"); !strings.Contains(said, "has no sh or no tar") || !strings.Contains(said, "--mount-copy") {
+		t.Errorf("without tar: %s", said)
+	}
+	if _, err := os.Stat(none); !os.IsNotExist(err) {
+		t.Errorf("what could not be copied left its folder: %v", err)
+	}
+	dir = filepath.Join(t.TempDir(), "root")
+	result = teleSays(t, desk, "intercept", bare, "--port", freePort(t, desk), "--mount-copy", dir, "--allow-restart", "--", "sh", "-c", `test "$TELE_ROOT" = `+dir+` && cat "$TELE_ROOT/etc/app/app.yaml"`)
+	if !strings.Contains(result.Stdout, "greeting: hello\n") || !strings.Contains(result.Stderr, "are copied to "+dir) {
+		t.Errorf("the handler says %s%s", result.Stdout, result.Stderr)
+	}
+	has(dir)
+	nothingLeft(t, name, bare)
 }

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 
@@ -104,7 +105,7 @@ func (r *Rig) build(ctx context.Context, dir string) error {
 		return err
 	}
 	r.AgentImage = "localhost/tele-agent:" + tag
-	if err := r.load(ctx, dir, r.AgentImage, "/tele-agent", agent); err != nil {
+	if err := r.load(ctx, dir, r.AgentImage, image.File{Path: "/tele-agent", Source: agent}); err != nil {
 		return err
 	}
 	if tag, err = digest(r.AppsBinary); err != nil {
@@ -116,36 +117,40 @@ func (r *Rig) build(ctx context.Context, dir string) error {
 
 // LoadApps brings the test applications to every node under another name.
 func (r *Rig) LoadApps(ctx context.Context, dir, name string) error {
-	return r.load(ctx, dir, name, manifests.Binary, r.AppsBinary)
+	return r.load(ctx, dir, name, image.File{Path: manifests.Binary, Source: r.AppsBinary})
 }
 
-// LoadTools brings an image of the test applications to every node that also has
-// /bin/cat and /bin/env, as few images of one static binary do. It returns its name.
+// LoadTools brings an image of the test applications to every node that also has what a
+// small distribution's image has: a shell, tar, cat and env. It returns its name.
 func (r *Rig) LoadTools(ctx context.Context, dir string) (string, error) {
+	tools, err := exec.LookPath("busybox")
+	if err != nil {
+		return "", fmt.Errorf("an image with tools: %w (Debian's package busybox-static has it)", err)
+	}
 	tag, err := digest(r.AppsBinary)
 	if err != nil {
 		return "", err
 	}
+	files := []image.File{{Path: manifests.Binary, Source: r.AppsBinary}}
+	for _, tool := range []string{"sh", "tar", "cat", "env"} {
+		files = append(files, image.File{Path: "/bin/" + tool, Source: tools})
+	}
 	name := "localhost/tele-test-apps:" + tag + "-tools"
-	return name, r.load(ctx, dir, name, manifests.Binary, r.AppsBinary, "/bin/cat", "/bin/env")
+	return name, r.load(ctx, dir, name, files...)
 }
 
-// load packs a static binary as an image and brings it to every node. The binary is at
-// path and at the other paths.
-func (r *Rig) load(ctx context.Context, dir, name, path, binary string, others ...string) error {
-	files := []image.File{{Path: path, Source: binary}}
-	for _, other := range others {
-		files = append(files, image.File{Path: other, Source: binary})
-	}
+// load packs static binaries as an image and brings it to every node. The first is what
+// it runs.
+func (r *Rig) load(ctx context.Context, dir, name string, files ...image.File) error {
 	img, err := image.Pack(image.Spec{
 		Name: name, Platform: "linux/" + runtime.GOARCH,
-		Entrypoint: []string{path}, User: "65532:65532",
+		Entrypoint: []string{files[0].Path}, User: "65532:65532",
 		Files: files,
 	})
 	if err != nil {
 		return err
 	}
-	tar := filepath.Join(dir, filepath.Base(binary)+".tar")
+	tar := filepath.Join(dir, filepath.Base(files[0].Source)+".tar")
 	if err := image.ToFile(tar, func(w io.Writer) error { return image.WriteDocker(w, name, img) }); err != nil {
 		return err
 	}

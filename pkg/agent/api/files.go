@@ -29,3 +29,8 @@ func ParseVolume(s string) (Volume, error) {
 	}
 	return Volume{Here: here, Path: there}, nil
 }
+
+// SocketRequest asks for a connection to a UNIX socket.
+type SocketRequest struct {
+	Path string `json:"path"` // where the app has it
+}

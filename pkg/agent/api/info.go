@@ -21,7 +21,7 @@ const (
 	FeatureTakeOver Feature = "takeover" // Registration.TakeOver
 	FeatureListen   Feature = "listen"   // ServiceListen
 	FeatureWatch    Feature = "watch"    // ServiceWatch
-	FeatureFiles    Feature = "files"    // ServiceFiles; of an agent that was given volumes
+	FeatureFiles    Feature = "files"    // ServiceFiles and ServiceSocket; of an agent that was given volumes
 	FeatureProbe    Feature = "probe"    // ServiceProbe, and Captured.MSS; on Linux alone
 )
 

@@ -37,4 +37,7 @@ const (
 	// ServiceFiles shows the volumes of a container, at its paths, to read alone: the
 	// flow carries SFTP version 3, in which an answer may have up to 128 KiB of data.
 	ServiceFiles = "files"
+	// ServiceSocket is a connection to a UNIX socket in a volume; it takes a
+	// SocketRequest.
+	ServiceSocket = "socket"
 )

@@ -34,7 +34,7 @@ type InterceptStatus struct {
 	Mirror bool `json:"mirror,omitempty"`
 	// Refuse says that nobody answers while the handler does not.
 	Refuse bool `json:"refuse,omitempty"`
-	// Dir is where the container's files are shown; "" is nowhere.
+	// Dir is where the container's files are shown, or copies of them are; "" is nowhere.
 	Dir string `json:"dir,omitempty"`
 	// Shortened counts the connections of this machine to the Services that went to the
 	// handler at once, and not through the cluster and back.

@@ -47,7 +47,9 @@ type InterceptSpec struct {
 	// WithEnv asks for the container's environment along with the intercept.
 	WithEnv bool `json:"withEnv,omitempty"`
 	// Dir is the absolute path of a folder in which the container's files are shown; "" is none.
-	Dir          string        `json:"dir,omitempty"`
+	Dir string `json:"dir,omitempty"`
+	// DirCopy has them copied there once, to stay, instead.
+	DirCopy      bool          `json:"dirCopy,omitempty"`
 	AgentImage   string        `json:"agentImage"`
 	AllowRestart bool          `json:"allowRestart,omitempty"`
 	Timeout      time.Duration `json:"timeout"`

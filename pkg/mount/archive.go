@@ -1,0 +1,122 @@
+package mount
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/hint"
+)
+
+// errCutOff is an archive without its end.
+var errCutOff = errors.New("the archive is cut off")
+
+// Unpack is Copy from a tar archive, which open begins. One that is cut off is asked for
+// again: what a command in a container prints last may be lost when it ends. A CloseWrite
+// of the archive is called at its end; what reading says then, of files that could not be
+// read, is among what is left.
+func Unpack(ctx context.Context, dir string, open func(ctx context.Context) (io.ReadCloser, error)) (Copied, error) {
+	f, err := newFolder(dir)
+	if err != nil {
+		return Copied{}, err
+	}
+	for range attempts {
+		if err = f.unpack(ctx, open); !errors.Is(err, errCutOff) {
+			break
+		}
+		if failed := f.clear("."); failed != nil {
+			err = failed
+			break
+		}
+		f.copied = Copied{}
+	}
+	if errors.Is(err, errCutOff) {
+		err = hint.With(err, "try again: the connection to the container ended too early")
+	}
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	if err = f.close(err); err != nil {
+		return Copied{}, fmt.Errorf("copy files to %s: %w", dir, err)
+	}
+	slices.Sort(f.copied.Left)
+	return f.copied, nil
+}
+
+func (f *folder) unpack(ctx context.Context, open func(ctx context.Context) (io.ReadCloser, error)) error {
+	archive, err := open(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = archive.Close() }()
+	defer context.AfterFunc(ctx, func() { _ = archive.Close() })()
+	source := &stream{Reader: archive}
+	for r := tar.NewReader(source); ; {
+		h, err := r.Next()
+		switch {
+		case errors.Is(err, io.EOF) && source.ended == nil:
+			if conn, ok := archive.(interface{ CloseWrite() error }); ok {
+				_ = conn.CloseWrite()
+			}
+			_, said := io.Copy(io.Discard, archive)
+			if said != nil {
+				f.copied.Left = append(f.copied.Left, said.Error())
+			}
+			return nil
+		case source.ended != nil && !errors.Is(source.ended, io.EOF):
+			return source.ended
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			return errCutOff
+		case err != nil:
+			return err
+		}
+		name := strings.TrimPrefix(path.Clean("/"+h.Name), "/")
+		err = f.unpackOne(name, h, r)
+		switch {
+		case err == nil, source.ended == nil && f.passed(name, err):
+		case errors.Is(err, io.ErrUnexpectedEOF):
+			return errCutOff
+		default:
+			return fmt.Errorf("/%s: %w", name, err)
+		}
+	}
+}
+
+func (f *folder) unpackOne(name string, h *tar.Header, content io.Reader) error {
+	if h.Typeflag == tar.TypeDir {
+		return f.mkdir(name)
+	}
+	if err := f.mkdir(path.Dir(name)); err != nil {
+		return err
+	}
+	switch h.Typeflag {
+	case tar.TypeReg:
+		return f.file(name, fs.FileMode(h.Mode), h.ModTime, func(w io.Writer) (int64, error) { return io.Copy(w, content) })
+	case tar.TypeSymlink:
+		return f.symlink(name, h.Linkname)
+	case tar.TypeLink:
+		return f.link(name, h.Linkname)
+	}
+	f.leave(name, "no file, folder or link")
+	return nil
+}
+
+// stream notes how an archive ends.
+type stream struct {
+	io.Reader
+	ended error
+}
+
+func (s *stream) Read(p []byte) (int, error) {
+	n, err := s.Reader.Read(p)
+	if err != nil {
+		s.ended = err
+	}
+	return n, err
+}
