@@ -95,14 +95,14 @@ func (n *node) Lookup(_ context.Context, name string, out *fuse.EntryOut) (*fs.I
 		return nil, errno(err)
 	}
 	describe(info, &out.Attr)
-	return n.NewInode(context.Background(), &node{mount: n.mount}, fs.StableAttr{Mode: out.Mode & syscall.S_IFMT, Ino: n.mount.ino(path)}), 0
+	return n.NewInode(context.Background(), &node{mount: n.mount}, fs.StableAttr{Mode: out.Mode & syscall.S_IFMT, Ino: n.mount.ino(path, info)}), 0
 }
 
-// ino is the inode number of a path: the same whenever it is looked up, by which programs
-// know files and folders again. SFTP has none.
-func (m *Mount) ino(path string) uint64 {
+// ino is the inode number of a file: the same whenever it is looked up, so that programs
+// know it again, and another once it was replaced.
+func (m *Mount) ino(path string, info iofs.FileInfo) uint64 {
 	const root = 1 // 0 is none, and the last is the library's own
-	return min(max(maphash.String(m.seed, path), root+1), math.MaxUint64-1)
+	return min(max(maphash.String(m.seed, identityOf(info)+path), root+1), math.MaxUint64-1)
 }
 
 func (n *node) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
@@ -136,7 +136,7 @@ func (n *node) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
 	for _, info := range all {
 		var attr fuse.Attr
 		describe(info, &attr)
-		entries = append(entries, fuse.DirEntry{Name: info.Name(), Mode: attr.Mode, Ino: n.mount.ino(join(dir, info.Name()))})
+		entries = append(entries, fuse.DirEntry{Name: info.Name(), Mode: attr.Mode, Ino: n.mount.ino(join(dir, info.Name()), info)})
 	}
 	return fs.NewListDirStream(entries), 0
 }

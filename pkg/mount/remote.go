@@ -145,6 +145,19 @@ func (r *remote) list(name string) ([]fs.FileInfo, error) {
 	return ask(r, func(c *sftp.Client) ([]fs.FileInfo, error) { return c.ReadDir(name) })
 }
 
+// identityOf is what the server says that tells a file from others at its path; "" if it
+// does not say.
+func identityOf(info fs.FileInfo) string {
+	if stat, ok := info.Sys().(*sftp.FileStat); ok {
+		for _, attr := range stat.Extended {
+			if attr.ExtType == api.FileIdentity {
+				return attr.ExtData
+			}
+		}
+	}
+	return ""
+}
+
 func (r *remote) readlink(name string) (string, error) {
 	return ask(r, func(c *sftp.Client) (string, error) { return c.ReadLink(name) })
 }

@@ -82,6 +82,26 @@ func TestRemote(t *testing.T) {
 	if all, err := r.list("/v"); err != nil || len(all) != 1 {
 		t.Errorf("listed %v, %v", all, err)
 	}
+	known := func() string {
+		t.Helper()
+		info, err := r.lstat("/v/f")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return identityOf(info)
+	}
+	first := known()
+	put(t, a.dir+"/f", "grown", 0o600)
+	if now := known(); first == "" || now != first {
+		t.Errorf("identity %q, then %q", first, now)
+	}
+	put(t, a.dir+"/other", "other", 0o600)
+	if err := os.Rename(a.dir+"/other", a.dir+"/f"); err != nil {
+		t.Fatal(err)
+	}
+	if now := known(); now == first {
+		t.Errorf("another file has the identity %q, too", now)
+	}
 	if _, err := r.lstat("/v/absent"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("absent: %v", err)
 	}

@@ -10,6 +10,10 @@ import (
 // once through FUSE. SFTP itself promises 32 KiB alone.
 const MaxRead = 128 << 10
 
+// FileIdentity is the name of an extended attribute of files over ServiceFiles: what tells
+// one from others that have been at its path, an opaque text.
+const FileIdentity = "identity@kubectl-tele"
+
 // Volume is a volume of the pod that an agent has.
 type Volume struct {
 	Here string // where the agent has it

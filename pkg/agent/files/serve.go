@@ -113,7 +113,10 @@ func (l *list) ListAt(to []fs.FileInfo, _ int64) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	piece, err := l.next(len(to))
-	return copy(to, piece), spoken(err)
+	for i, info := range piece {
+		to[i] = identified{info}
+	}
+	return len(piece), spoken(err)
 }
 
 func (l *list) Close() error {
@@ -132,7 +135,7 @@ func (h *handler) one(name string, follow bool) (sftp.ListerAt, error) {
 	if err != nil {
 		return nil, spoken(err)
 	}
-	return listed{info}, nil
+	return listed{identified{info}}, nil
 }
 
 // Readlink returns where a link leads.
@@ -150,6 +153,17 @@ func (l listed) ListAt(to []fs.FileInfo, offset int64) (int, error) {
 	}
 	to[0] = l.FileInfo
 	return 1, io.EOF
+}
+
+// identified is a FileInfo with the file's identity.
+type identified struct{ fs.FileInfo }
+
+// Extended implements sftp.FileInfoExtendedData.
+func (i identified) Extended() []sftp.StatExtended {
+	if id := identity(i.FileInfo); id != "" {
+		return []sftp.StatExtended{{ExtType: api.FileIdentity, ExtData: id}}
+	}
+	return nil
 }
 
 // spoken is an error as the protocol has it.
