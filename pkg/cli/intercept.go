@@ -41,6 +41,7 @@ type interceptOptions struct {
 	secrets      bool
 	mount        string
 	mountCopy    string
+	mountRW      bool
 	noShortcut   bool
 	match        matchOptions
 	env          interceptEnv
@@ -120,6 +121,7 @@ the intercept ends with it, and its exit code is this command's.`,
 	cmd.Flags().StringVar(&o.container, "container", "", "`NAME` of the container whose environment and files are meant (default: the one that has the port)")
 	cmd.Flags().StringVar(&o.mount, "mount", "", "show the container's volumes, ConfigMaps and Secrets among them, at its paths below this `DIR`, to read, for as long as the intercept lasts; COMMAND finds DIR in TELE_ROOT")
 	cmd.Flags().StringVar(&o.mountCopy, "mount-copy", "", "copy the container's volumes below this `DIR` once, where they stay, for programs that write there and for machines without FUSE; COMMAND finds DIR in TELE_ROOT")
+	cmd.Flags().BoolVar(&o.mountRW, "mount-rw", false, "with --mount, let files be changed, which changes those of a pod")
 	_ = cmd.MarkFlagDirname("mount")
 	_ = cmd.MarkFlagDirname("mount-copy")
 	cmd.Flags().BoolVar(&o.noShortcut, "no-shortcut", false, "send this laptop's own connections to the Service through the cluster and back, too; else, while connected, they go to the handler at once")
@@ -184,7 +186,7 @@ func (o *interceptOptions) complete(cmd *cobra.Command, args []string) error {
 		Workload: args[0], Ports: ports, Service: o.service, Container: o.container, Match: match,
 		Mirror: o.mirror, Refuse: o.handlerDown == "refuse", TakeOver: o.takeOver,
 		LogRequests: o.logRequests, Record: o.record, RecordSecrets: o.secrets,
-		Dir: dir, DirCopy: o.mountCopy != "", NoShortcut: o.noShortcut, Lazy: len(o.command) > 0, Hold: len(o.command) > 0, WithEnv: len(o.command) > 0 || len(o.env.files) > 0,
+		Dir: dir, DirWrite: o.mountRW, DirCopy: o.mountCopy != "", NoShortcut: o.noShortcut, Lazy: len(o.command) > 0, Hold: len(o.command) > 0, WithEnv: len(o.command) > 0 || len(o.env.files) > 0,
 		AgentImage: agentImage(o.image), AllowRestart: o.allowRestart, Timeout: o.timeout,
 	}
 	return nil
@@ -196,6 +198,8 @@ func (o *interceptOptions) folder() (string, error) {
 	switch {
 	case o.mount != "" && o.mountCopy != "":
 		return "", usageError(errors.New("--mount and --mount-copy exclude each other"), "--mount DIR shows the files, --mount-copy DIR copies them once")
+	case o.mountRW && o.mount == "":
+		return "", usageError(errors.New("--mount-rw is about --mount"), "--mount DIR --mount-rw")
 	case o.mountCopy != "":
 		check, dir = mount.CheckDir, o.mountCopy
 	case o.mount == "":

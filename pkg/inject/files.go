@@ -20,7 +20,7 @@ const volumesDir = "/.tele/volumes"
 
 const volumeFlag = "--volume="
 
-// showFiles gives an agent's container the volumes of the app's, to read, and lets it run
+// showFiles gives an agent's container the volumes of the app's, as f says, and lets it run
 // as the app's user, without whom files with narrow modes could not be read. An agent
 // shows the files of one container.
 func showFiles(w *workload.Workload, agent *corev1.Container, f *workload.Files, image string) error {
@@ -29,9 +29,9 @@ func showFiles(w *workload.Workload, agent *corev1.Container, f *workload.Files,
 	}
 	mounts, args := volumesOf(f)
 	if have := volumeArgs(agent); len(have) > 0 {
-		if !slices.Equal(have, args) {
+		if !slices.EqualFunc(have, args, serves) {
 			return &hint.Error{
-				Fact: fmt.Sprintf("the agent of %s shows the files of another container than %s, or what it had before a change", w, f.Container),
+				Fact: fmt.Sprintf("the agent of %s shows the files of another container than %s, or to read alone, or what it had before a change", w, f.Container),
 				Mend: "`kubectl tele list` shows who intercepts it; the agent is made anew when all have left",
 			}
 		}
@@ -51,12 +51,22 @@ func showFiles(w *workload.Workload, agent *corev1.Container, f *workload.Files,
 	return nil
 }
 
+// serves reports whether an agent with one argument about a volume will do for who needs
+// another: to write is to read as well.
+func serves(have, needed string) bool {
+	h, err := api.ParseVolume(strings.TrimPrefix(have, volumeFlag))
+	n, failed := api.ParseVolume(strings.TrimPrefix(needed, volumeFlag))
+	n.Write = n.Write || h.Write
+	return err == nil && failed == nil && h == n
+}
+
 // volumesOf returns the mounts of an agent that shows these files, and its arguments.
 func volumesOf(f *workload.Files) (mounts []corev1.VolumeMount, args []string) {
 	for i, m := range f.Mounts {
 		here := path.Join(volumesDir, strconv.Itoa(i))
-		mounts = append(mounts, corev1.VolumeMount{Name: m.Name, MountPath: here, SubPath: m.SubPath, ReadOnly: true})
-		args = append(args, volumeFlag+api.Volume{Here: here, Path: path.Clean("/" + m.MountPath)}.String())
+		write := f.Write && !m.ReadOnly
+		mounts = append(mounts, corev1.VolumeMount{Name: m.Name, MountPath: here, SubPath: m.SubPath, ReadOnly: !write})
+		args = append(args, volumeFlag+api.Volume{Here: here, Path: path.Clean("/" + m.MountPath), Write: write}.String())
 	}
 	if f.Account != "" {
 		args = append(args, volumeFlag+api.Volume{Here: f.Account, Path: f.Account}.String())

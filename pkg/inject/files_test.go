@@ -59,6 +59,24 @@ func TestFiles(t *testing.T) {
 	}
 	equal(t, sidecar(t, got, spec), got)
 
+	// To write is to read, too, and not the other way round.
+	writing := specOf(byName)
+	writing.Files = filesOf(orig, orig.Spec.Template.Spec.Containers[0].Name)
+	writing.Files.Write = true
+	written := sidecar(t, orig, writing)
+	c, _ := agentContainer(&written.Spec.Template.Spec)
+	for i, m := range c.VolumeMounts {
+		if m.ReadOnly || !strings.HasSuffix(volumesIn(written)[i], ":rw") {
+			t.Errorf("mount %+v of %q cannot be written", m, volumesIn(written))
+		}
+	}
+	equal(t, sidecar(t, written, spec), written)
+	if _, err := AddSidecar(view(got), writing); err == nil || !strings.Contains(err.Error(), "or to read alone") {
+		t.Errorf("an agent that reads is to write: %v", err)
+	}
+	undone, _ = undo(t, written)
+	equal(t, undone, orig)
+
 	// Who wants no files leaves those of others; who wants them later gets them.
 	other := specOf(byNumber)
 	if args := volumesIn(sidecar(t, got, other)); len(args) != 4 {

@@ -47,10 +47,13 @@ func (Sidecar) Plan(ctx context.Context, c Cluster, r Request) (*Plan, error) {
 	spec := SidecarSpec{Agent: r.Agent, Native: NativeSidecars(serverVersion(ctx, c.Client)), Captures: captures, Owner: r.Owner}
 	if r.Files != "" {
 		spec.Files = workload.FilesOf(&Original(r.Target).Template.Spec, r.Files)
-		if f := spec.Files; f != nil && len(f.Mounts) == 0 && f.Account == "" {
-			return nil, &hint.Error{
-				Fact: fmt.Sprintf("container %s of %s has no volumes to show", r.Files, r.Target),
-				Mend: "leave --mount out, or name another with --container",
+		if f := spec.Files; f != nil {
+			f.Write = r.Write
+			if len(f.Mounts) == 0 && f.Account == "" {
+				return nil, &hint.Error{
+					Fact: fmt.Sprintf("container %s of %s has no volumes to show", r.Files, r.Target),
+					Mend: "leave --mount out, or name another with --container",
+				}
 			}
 		}
 	}

@@ -23,6 +23,7 @@ type Request struct {
 	Workloads []workload.Ref
 	Agent     Options
 	Files     string // the container whose files the agent is to show; "" is none
+	Write     bool   // the files are to be changed, too
 	Owner     Owner
 	Mode      Mode
 }

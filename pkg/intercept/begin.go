@@ -96,7 +96,7 @@ func (i *Intercept) choose(ctx context.Context) (*inject.Plan, error) {
 	plan, err := inject.Choose(ctx, place, i.set.methods, inject.Request{
 		Target: w, Port: i.target.port, Ports: i.target.ports, Workloads: i.target.workloads,
 		Agent: inject.Options{Image: i.spec.AgentImage, Key: key},
-		Owner: i.recordOwner(), Files: i.target.files,
+		Owner: i.recordOwner(), Files: i.target.files, Write: i.spec.DirWrite,
 	})
 	if err != nil {
 		return nil, err

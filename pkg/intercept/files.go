@@ -22,7 +22,7 @@ func checkDir(spec api.InterceptSpec) error {
 // bringFiles shows the container's files in the folder that the user named, or copies them
 // there, where the intercept is the one to do so.
 func (i *Intercept) bringFiles(ctx context.Context) error {
-	cfg := mount.Config{Dir: i.dir, Open: i.agents.Files, Socket: i.agents.Socket, Log: i.log}
+	cfg := mount.Config{Dir: i.dir, Write: i.spec.DirWrite, Open: i.agents.Files, Socket: i.agents.Socket, Log: i.log}
 	p := i.progress.emit()
 	switch {
 	case i.dir == "":
@@ -44,7 +44,11 @@ func (i *Intercept) bringFiles(ctx context.Context) error {
 		return err
 	}
 	i.mounted = m
-	p.Done(fmt.Sprintf("the files of container %s are in %s, to read", i.target.container, i.dir))
+	purpose := "to read"
+	if i.spec.DirWrite {
+		purpose = "to read and to write: a change is the pod's at once"
+	}
+	p.Done(fmt.Sprintf("the files of container %s are in %s, %s", i.target.container, i.dir, purpose))
 	return nil
 }
 

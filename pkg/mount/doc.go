@@ -9,5 +9,6 @@
 //
 // Files belong to the user of this process, and are for that user alone, whatever modes
 // they have where they are served: a program that wants a key to be nobody else's is
-// content. They can be read alone.
+// content. They can be read alone, unless Config.Write is set: what is written is with the
+// server when a write returns.
 package mount

@@ -47,8 +47,11 @@ func (m *Mount) mount() error {
 	options.MountOptions.Logger = options.Logger
 	if os.Geteuid() == 0 {
 		options.DirectMountStrict = true
-		options.DirectMountFlags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_RDONLY
-	} else {
+		options.DirectMountFlags = unix.MS_NOSUID | unix.MS_NODEV
+		if !m.cfg.Write {
+			options.DirectMountFlags |= unix.MS_RDONLY
+		}
+	} else if !m.cfg.Write {
 		options.Options = []string{"ro"} // nosuid and nodev are always set
 	}
 	server, err := fs.Mount(m.cfg.Dir, &node{mount: m}, options)
@@ -94,8 +97,13 @@ func (n *node) Lookup(_ context.Context, name string, out *fuse.EntryOut) (*fs.I
 	if err != nil {
 		return nil, errno(err)
 	}
-	describe(info, &out.Attr)
-	return n.NewInode(context.Background(), &node{mount: n.mount}, fs.StableAttr{Mode: out.Mode & syscall.S_IFMT, Ino: n.mount.ino(path, info)}), 0
+	return n.found(path, info, out), 0
+}
+
+// found is the node of a file that is below this one.
+func (n *node) found(path string, info iofs.FileInfo, out *fuse.EntryOut) *fs.Inode {
+	n.mount.describe(info, &out.Attr)
+	return n.NewInode(context.Background(), &node{mount: n.mount}, fs.StableAttr{Mode: out.Mode & syscall.S_IFMT, Ino: n.mount.ino(path, info)})
 }
 
 // ino is the inode number of a file: the same whenever it is looked up, so that programs
@@ -110,7 +118,7 @@ func (n *node) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) sy
 	if err != nil {
 		return errno(err)
 	}
-	describe(info, &out.Attr)
+	n.mount.describe(info, &out.Attr)
 	return 0
 }
 
@@ -135,7 +143,7 @@ func (n *node) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
 	entries := make([]fuse.DirEntry, 0, len(all))
 	for _, info := range all {
 		var attr fuse.Attr
-		describe(info, &attr)
+		n.mount.describe(info, &attr)
 		entries = append(entries, fuse.DirEntry{Name: info.Name(), Mode: attr.Mode, Ino: n.mount.ino(join(dir, info.Name()), info)})
 	}
 	return fs.NewListDirStream(entries), 0
@@ -153,17 +161,20 @@ func (n *node) Readlink(context.Context) ([]byte, syscall.Errno) {
 
 func (n *node) Open(_ context.Context, flags uint32) (fs.FileHandle, uint32, syscall.Errno) {
 	if flags&syscall.O_ACCMODE != syscall.O_RDONLY {
-		return nil, 0, syscall.EROFS
+		return n.openWrite(n.path(), flags)
 	}
-	o, err := n.mount.remote.openFile(n.path())
+	o, err := n.mount.remote.openFile(n.path(), os.O_RDONLY)
 	if err != nil {
 		return nil, 0, errno(err)
 	}
-	return &handle{o}, 0, 0
+	return &handle{opened: o}, 0, 0
 }
 
 // handle is an open file.
-type handle struct{ opened *opened }
+type handle struct {
+	opened *opened
+	wrote  func() // nil: it is open to be read alone
+}
 
 func (h *handle) Read(_ context.Context, dest []byte, offset int64) (fuse.ReadResult, syscall.Errno) {
 	b := make([]byte, len(dest)) // dest is used again while a late answer may still come
@@ -180,9 +191,12 @@ func (h *handle) Release(context.Context) syscall.Errno {
 }
 
 // describe fills in what a program sees of a file.
-func describe(info iofs.FileInfo, attr *fuse.Attr) {
+func (m *Mount) describe(info iofs.FileInfo, attr *fuse.Attr) {
 	bits := uint32(info.Mode().Perm())
 	mode := (bits | bits<<3 | bits<<6) & 0o500 // whoever may read it there is the user here
+	if m.cfg.Write {
+		mode |= bits & 0o200
+	}
 	switch info.Mode().Type() {
 	case iofs.ModeDir:
 		mode |= syscall.S_IFDIR
@@ -214,6 +228,11 @@ func errno(err error) syscall.Errno {
 		return syscall.ENOENT
 	case errors.Is(err, iofs.ErrPermission), errors.Is(err, sftp.ErrSSHFxPermissionDenied):
 		return syscall.EACCES
+	case isLost(err):
+		return syscall.ESTALE
+	}
+	if named, ok := namedError(err); ok {
+		return named
 	}
 	return syscall.EIO
 }

@@ -23,6 +23,8 @@ const fresh = time.Second
 type Config struct {
 	// Dir is the absolute path of the folder: an empty one, or one to be made.
 	Dir string
+	// Write lets files be changed, where the server does.
+	Write bool
 	// Open opens a connection to the server.
 	Open func(ctx context.Context) (io.ReadWriteCloser, error)
 	// Socket connects to a UNIX socket among the files, by its path there. nil: they are

@@ -6,7 +6,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
+	"slices"
+	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/pkg/sftp"
@@ -137,6 +141,18 @@ func isLost(err error) bool {
 	return errors.Is(err, sftp.ErrSSHFxConnectionLost) || errors.Is(err, io.ErrClosedPipe) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
+// namedError returns the error that a server has named for want of a code.
+func namedError(err error) (errno syscall.Errno, ok bool) {
+	var status *sftp.StatusError
+	if !errors.As(err, &status) {
+		return 0, false
+	}
+	// sftp: "NAME" (CODE)
+	_, rest, _ := strings.Cut(status.Error(), `"`)
+	name, _, _ := strings.Cut(rest, `"`)
+	return api.FileError(name)
+}
+
 func (r *remote) lstat(name string) (fs.FileInfo, error) {
 	return ask(r, func(c *sftp.Client) (fs.FileInfo, error) { return c.Lstat(name) })
 }
@@ -169,14 +185,33 @@ type opened struct {
 	file   *sftp.File
 }
 
-func (r *remote) openFile(name string) (*opened, error) {
-	return ask(r, func(c *sftp.Client) (*opened, error) {
-		f, err := c.Open(name)
+// openFile opens a file with flags of package os.
+func (r *remote) openFile(name string, flags int) (o *opened, err error) {
+	open := func(c *sftp.Client) (*opened, error) {
+		f, err := c.OpenFile(name, flags)
 		if err != nil {
 			return nil, err
 		}
 		return &opened{r, c, f}, nil
+	}
+	if flags == os.O_RDONLY {
+		return ask(r, open)
+	}
+	err = r.tell(func(c *sftp.Client) (err error) {
+		o, err = open(c)
+		return err
 	})
+	return o, err
+}
+
+// tell has something changed. It is not told a second time.
+func (r *remote) tell(do func(*sftp.Client) error) error {
+	client, err := r.get()
+	if err != nil {
+		return err
+	}
+	_, err = bounded(r, client, func() (struct{}, error) { return struct{}{}, do(client) })
+	return err
 }
 
 // readAt reads into b, a buffer that is not used again if an error is returned.
@@ -186,6 +221,12 @@ func (o *opened) readAt(b []byte, offset int64) (int, error) {
 		err = nil
 	}
 	return n, err
+}
+
+// writeAt writes b, which is the caller's again.
+func (o *opened) writeAt(b []byte, offset int64) (int, error) {
+	b = slices.Clone(b) // what is late may still be sent
+	return bounded(o.remote, o.client, func() (int, error) { return o.file.WriteAt(b, offset) })
 }
 
 func (o *opened) close() {
@@ -205,12 +246,19 @@ const maxRecent = 50_000
 func (r *recent) put(dir string, all []fs.FileInfo) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if now := time.Now(); now.After(r.until) || len(r.infos)+len(all) > maxRecent {
+	if now := time.Now(); r.infos == nil || now.After(r.until) || len(r.infos)+len(all) > maxRecent {
 		r.infos, r.until = map[string]fs.FileInfo{}, now.Add(fresh)
 	}
 	for _, info := range all[:min(len(all), maxRecent)] {
 		r.infos[join(dir, info.Name())] = info
 	}
+}
+
+// forget is for when something was changed.
+func (r *recent) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.infos = nil
 }
 
 func (r *recent) get(name string) fs.FileInfo {

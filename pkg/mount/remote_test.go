@@ -11,7 +11,10 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
+
+	"github.com/pkg/sftp"
 
 	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/agent/files"
@@ -64,7 +67,7 @@ func remoteOf(t *testing.T) (*remote, *agents) {
 // is never of another version.
 func TestRemote(t *testing.T) {
 	r, a := remoteOf(t)
-	f, err := r.openFile("/v/f")
+	f, err := r.openFile("/v/f", os.O_RDONLY)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,6 +107,11 @@ func TestRemote(t *testing.T) {
 	}
 	if _, err := r.lstat("/v/absent"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("absent: %v", err)
+	}
+	if err := r.tell(func(c *sftp.Client) error { return c.Mkdir("/v/d") }); err == nil {
+		t.Error("a folder was made in what is to be read alone")
+	} else if named, ok := namedError(err); !ok || named != syscall.EROFS {
+		t.Errorf("a folder in what is to be read alone: %v", err)
 	}
 	a.mu.Lock()
 	a.away = true

@@ -20,6 +20,7 @@ type Files struct {
 	// something of its own there, or nothing.
 	Account string
 	Missing []string // what cannot be shown, and why
+	Write   bool     // they are to be changed, too
 	// User and Group are what the container runs as, where the spec says so.
 	User, Group *int64
 }

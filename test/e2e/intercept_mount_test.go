@@ -328,3 +328,55 @@ func TestMountCopy(t *testing.T) {
 	has(dir)
 	nothingLeft(t, name, bare)
 }
+
+// TestInterceptMountWrite: with --mount-rw a program works in the pod's volume as in a folder
+// of this machine, and what it has written is the pod's.
+func TestInterceptMountWrite(t *testing.T) {
+	t.Parallel()
+	const name = "im-write"
+	tools, err := world.LoadTools(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	readable(t, name)
+	deploy(t, manifests.HTTP(name, manifests.Options{Image: tools, Replicas: 1, Mutate: readers(name)}))
+	before := stateOf(t, name, name)
+	desk := newDesk(t)
+	dir := filepath.Join(t.TempDir(), "root")
+	if said := fails(t, desk, "intercept", name, "--mount-rw", "--port", "1"); !strings.Contains(said, "--mount-rw is about --mount") {
+		t.Errorf("without --mount: %s", said)
+	}
+	teleSays(t, desk, "intercept", name, "--port", serve(t, desk, http.HandlerFunc(echo)), "--mount", dir, "--mount-rw", "--allow-restart")
+	sh := func(script string) string {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+		defer cancel()
+		return strings.TrimSpace(mustRun(t, desk.Command(ctx, "", "sh", "-c", "cd "+dir+"/data && "+script)))
+	}
+	for _, step := range []struct{ script, want string }{
+		{"echo one >a && echo two >>a && cat a && stat -c %s a", "one\ntwo\n8"},
+		{"chmod 755 a && stat -c %a a && touch -d @1700000000 a && stat -c %Y a", "700\n1700000000"},
+		{"truncate -s 3 a && cat a", "one"},
+		{"mkdir -p d/e && mv a d/e/b && ls d/e && ln -s e/b d/link && cat d/link", "b\none"},
+		{"echo new >a && mv a d/e/b && cat d/e/b && rm -r d && ls", "new"},
+		{"rmdir ../data 2>/dev/null || echo refused", "refused"},
+		{"(echo x >../etc/app/new) 2>&1 | grep -c 'Read-only'; mv ../etc/app/app.yaml . 2>&1 | grep -c 'Read-only'", "1\n1"},
+		{"rm -f app.yaml; dd if=/dev/urandom of=big bs=1M count=20 2>/dev/null && cp big copy && cmp big copy && rm big && echo equal", "equal"},
+		{"git init -q repo && cd repo && cp ../copy . && git add -A && git -c user.name=a -c user.email=a@example.com commit -qm first && git status --porcelain && echo more >>copy && git status --porcelain && git checkout -q copy && git fsck --strict 2>&1 | grep -v notice; cmp copy ../copy && echo whole", "M copy\nwhole"},
+	} {
+		if got := sh(step.script); got != step.want {
+			t.Errorf("%s: %q, want %q", step.script, got, step.want)
+		}
+	}
+	want := sh("sha256sum <copy")
+	other := filepath.Join(t.TempDir(), "other")
+	teleSays(t, desk, "mount", name, other, "--copy")
+	if got := strings.TrimSpace(mustRun(t, desk.Command(t.Context(), "", "sh", "-c", "sha256sum <"+other+"/data/repo/copy"))); got != want {
+		t.Errorf("in the pod it is %s, here %s", got, want)
+	}
+	timed(t, desk, "leave", name)
+	if after := stateOf(t, name, name); after != before {
+		t.Errorf("leave left a difference:\nbefore %s\nafter %s", before, after)
+	}
+	nothingLeft(t, name)
+}

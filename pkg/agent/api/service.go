@@ -34,8 +34,9 @@ const (
 	// request that ends, until the flow does. Of connections that began before, and
 	// that are passed on whole, it does not tell.
 	ServiceWatch = "watch"
-	// ServiceFiles shows the volumes of a container, at its paths, to read alone: the
-	// flow carries SFTP version 3, in which an answer may have up to 128 KiB of data.
+	// ServiceFiles shows the volumes of a container, at its paths, to read, and to write
+	// where the agent was given them so: the flow carries SFTP version 3, in which an
+	// answer may have up to 128 KiB of data.
 	ServiceFiles = "files"
 	// ServiceSocket is a connection to a UNIX socket in a volume; it takes a
 	// SocketRequest.

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/pkg/sftp"
 
@@ -228,3 +229,77 @@ func TestFolders(t *testing.T) {
 }
 
 func second[T any](_ T, err error) error { return err }
+
+// TestWrite: what may be written is, and what may not be says why.
+func TestWrite(t *testing.T) {
+	dir, all := volumes(t)
+	all[0].Write, all[1].Write = true, true
+	client := serveFor(t, all...)
+	f, err := client.OpenFile("/etc/app/new", os.O_RDWR|os.O_CREATE|os.O_EXCL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte("hello world"), 0); err != nil {
+		t.Error(err)
+	}
+	b := make([]byte, 5)
+	if _, err := f.ReadAt(b, 6); err != nil || string(b) != "world" {
+		t.Errorf("read back %q, %v", b, err)
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+	at := time.Unix(1_700_000_000, 0)
+	for what, do := range map[string]func() error{
+		"truncate": func() error { return client.Truncate("/etc/app/new", 5) },
+		"chmod":    func() error { return client.Chmod("/etc/app/new", 0o751) },
+		"mkdir":    func() error { return client.Mkdir("/etc/app/d") },
+		"symlink":  func() error { return client.Symlink("../new", "/etc/app/link") },
+		"another":  func() error { return second(client.OpenFile("/etc/app/deep/secret/password", os.O_WRONLY|os.O_TRUNC)) },
+	} {
+		if err := do(); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if err := errors.Join(client.Chtimes("/etc/app/new", at, at), client.PosixRename("/etc/app/new", "/etc/app/d/moved")); err != nil {
+		t.Error(err)
+	}
+	if text, err := os.ReadFile(dir + "/0/d/moved"); err != nil || string(text) != "hello" {
+		t.Errorf("moved is %q, %v", text, err)
+	}
+	if info, err := os.Stat(dir + "/0/d/moved"); err != nil || info.Mode() != 0o751 || !info.ModTime().Equal(at) {
+		t.Errorf("moved: %v, %v", info, err)
+	}
+	if to, err := os.Readlink(dir + "/0/link"); err != nil || to != "../new" {
+		t.Errorf("link leads to %q, %v", to, err)
+	}
+	for what, test := range map[string]struct {
+		do   func() error
+		says string
+	}{
+		"a folder that has something": {func() error { return client.RemoveDirectory("/etc/app/d") }, "ENOTEMPTY"},
+		"to another volume":           {func() error { return client.PosixRename("/etc/app/d/moved", "/etc/app/deep/secret/moved") }, "EXDEV"},
+		"over another, unasked":       {func() error { return client.Rename("/etc/app/d/moved", "/etc/app/app.yaml") }, "EEXIST"},
+		"a file that is there":        {func() error { return second(client.OpenFile("/etc/app/d/moved", os.O_WRONLY|os.O_CREATE|os.O_EXCL)) }, "EEXIST"},
+		"in no volume":                {func() error { return client.Mkdir("/etc/new") }, "EROFS"},
+		"a volume to read":            {func() error { return second(client.OpenFile("/etc/hosts.d/one", os.O_WRONLY)) }, "EROFS"},
+		"a pipe":                      {func() error { return second(client.OpenFile("/etc/app/deep/secret/pipe", os.O_WRONLY)) }, "not a regular file"},
+		"a link that leads out":       {func() error { return second(client.OpenFile("/etc/app/deep/secret/out", os.O_WRONLY)) }, "escapes"},
+		"through a link to outside":   {func() error { return client.Symlink("x", "/etc/app/deep/secret/far/x") }, ""},
+		"the owner":                   {func() error { return client.Chown("/etc/app/d/moved", 1, 1) }, "permission denied"},
+		"a hard link":                 {func() error { return client.Link("/etc/app/d/moved", "/etc/app/hard") }, "permission denied"},
+	} {
+		if err := test.do(); err == nil || !strings.Contains(strings.ToLower(err.Error()), strings.ToLower(test.says)) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if err := errors.Join(client.Remove("/etc/app/d/moved"), client.RemoveDirectory("/etc/app/d"), client.Remove("/etc/app/link")); err != nil {
+		t.Error(err)
+	}
+	if text, err := os.ReadFile(dir + "/outside"); err != nil || string(text) != "not to be seen" {
+		t.Errorf("outside is %q, %v", text, err)
+	}
+	if entries, err := os.ReadDir(dir + "/0"); err != nil || len(entries) != 3 {
+		t.Errorf("the volume has %v, %v", entries, err)
+	}
+}

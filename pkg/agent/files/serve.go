@@ -76,14 +76,6 @@ func (f *file) Close() error {
 	return f.File.Close()
 }
 
-// Filewrite refuses.
-func (*handler) Filewrite(*sftp.Request) (io.WriterAt, error) {
-	return nil, sftp.ErrSSHFxPermissionDenied
-}
-
-// Filecmd refuses.
-func (*handler) Filecmd(*sftp.Request) error { return sftp.ErrSSHFxPermissionDenied }
-
 // Filelist opens a folder to be read, or describes what a path leads to.
 func (h *handler) Filelist(r *sftp.Request) (sftp.ListerAt, error) {
 	if r.Method != "List" {
@@ -166,13 +158,17 @@ func (i identified) Extended() []sftp.StatExtended {
 	return nil
 }
 
-// spoken is an error as the protocol has it.
+// spoken is an error as the protocol has it: those that it has no code for have their
+// names.
 func spoken(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return sftp.ErrSSHFxNoSuchFile
 	case errors.Is(err, fs.ErrPermission):
 		return sftp.ErrSSHFxPermissionDenied
+	}
+	if name := api.FileErrorName(err); name != "" {
+		return errors.New(name)
 	}
 	return err
 }

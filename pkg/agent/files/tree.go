@@ -26,13 +26,15 @@ type place struct {
 	root *os.Root
 	name string // of the one file; "" is the whole folder
 	err  error  // why it cannot be read; root is nil then
+
+	write bool // it may be changed
 }
 
 // newTree opens the volumes. Those that are not there are left out.
 func newTree(volumes []api.Volume) *tree {
 	t := &tree{}
 	for _, v := range volumes {
-		p := place{path: v.Path}
+		p := place{path: v.Path, write: v.Write}
 		dir := v.Here
 		if info, err := os.Stat(v.Here); err == nil && !info.IsDir() {
 			dir, p.name = path.Split(v.Here)

@@ -48,7 +48,8 @@ type InterceptSpec struct {
 	WithEnv bool `json:"withEnv,omitempty"`
 	// Dir is the absolute path of a folder in which the container's files are shown; "" is none.
 	Dir string `json:"dir,omitempty"`
-	// DirCopy has them copied there once, to stay, instead.
+	// DirWrite lets them be changed there, which changes the pod's. DirCopy has them copied there once, to stay, instead.
+	DirWrite     bool          `json:"dirWrite,omitempty"`
 	DirCopy      bool          `json:"dirCopy,omitempty"`
 	AgentImage   string        `json:"agentImage"`
 	AllowRestart bool          `json:"allowRestart,omitempty"`

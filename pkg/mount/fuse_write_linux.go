@@ -1,0 +1,157 @@
+package mount
+
+import (
+	"context"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"github.com/pkg/sftp"
+)
+
+var (
+	_ fs.NodeCreater   = (*node)(nil)
+	_ fs.NodeMkdirer   = (*node)(nil)
+	_ fs.NodeSymlinker = (*node)(nil)
+	_ fs.NodeUnlinker  = (*node)(nil)
+	_ fs.NodeRmdirer   = (*node)(nil)
+	_ fs.NodeRenamer   = (*node)(nil)
+	_ fs.NodeSetattrer = (*node)(nil)
+	_ fs.FileWriter    = (*handle)(nil)
+	_ fs.FileFsyncer   = (*handle)(nil)
+)
+
+// openWrite opens a file for who writes. Where writes go to is the kernel's to say, at the
+// end of a file too.
+func (n *node) openWrite(path string, flags uint32) (fs.FileHandle, uint32, syscall.Errno) {
+	if !n.mount.cfg.Write {
+		return nil, 0, syscall.EROFS
+	}
+	const passed = os.O_WRONLY | os.O_RDWR | os.O_CREATE | os.O_EXCL | os.O_TRUNC
+	o, err := n.mount.remote.openFile(path, int(flags)&passed)
+	n.mount.recent.forget()
+	if err != nil {
+		return nil, 0, errno(err)
+	}
+	return &handle{o, n.mount.recent.forget}, 0, 0
+}
+
+func (n *node) Create(_ context.Context, name string, flags, mode uint32, out *fuse.EntryOut) (*fs.Inode, fs.FileHandle, uint32, syscall.Errno) {
+	path := join(n.path(), name)
+	opened, fuseFlags, failed := n.openWrite(path, flags|syscall.O_CREAT)
+	if failed != 0 {
+		return nil, nil, 0, failed
+	}
+	inode, failed := n.made(path, mode, out)
+	if failed != 0 {
+		opened.(*handle).opened.close()
+		return nil, nil, 0, failed
+	}
+	return inode, opened, fuseFlags, 0
+}
+
+// made is the node of a file or folder that was just made, with the mode that was asked for.
+func (n *node) made(path string, mode uint32, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
+	err := n.change(func(c *sftp.Client) error { return c.Chmod(path, os.FileMode(mode).Perm()) })
+	if err != 0 {
+		return nil, err
+	}
+	return n.look(path, out)
+}
+
+// look is the node of what is at a path now.
+func (n *node) look(path string, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
+	info, err := n.mount.remote.lstat(path)
+	if err != nil {
+		return nil, errno(err)
+	}
+	return n.found(path, n.mount.local.seen(info), out), 0
+}
+
+// change has something changed, once: what was lost on the way may have been done.
+func (n *node) change(do func(*sftp.Client) error) syscall.Errno {
+	if !n.mount.cfg.Write {
+		return syscall.EROFS
+	}
+	defer n.mount.recent.forget()
+	return errno(n.mount.remote.tell(do))
+}
+
+func (n *node) Mkdir(_ context.Context, name string, mode uint32, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
+	path := join(n.path(), name)
+	if err := n.change(func(c *sftp.Client) error { return c.Mkdir(path) }); err != 0 {
+		return nil, err
+	}
+	return n.made(path, mode, out)
+}
+
+func (n *node) Symlink(_ context.Context, to, name string, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
+	path := join(n.path(), name)
+	if err := n.change(func(c *sftp.Client) error { return c.Symlink(to, path) }); err != 0 {
+		return nil, err
+	}
+	return n.look(path, out)
+}
+
+func (n *node) Unlink(_ context.Context, name string) syscall.Errno {
+	return n.change(func(c *sftp.Client) error { return c.Remove(join(n.path(), name)) })
+}
+
+func (n *node) Rmdir(_ context.Context, name string) syscall.Errno {
+	return n.change(func(c *sftp.Client) error { return c.RemoveDirectory(join(n.path(), name)) })
+}
+
+func (n *node) Rename(_ context.Context, name string, to fs.InodeEmbedder, newName string, flags uint32) syscall.Errno {
+	if flags != 0 { // to exchange two, or not to replace one, is not to be had
+		return syscall.EINVAL
+	}
+	from, at := join(n.path(), name), join("/"+to.EmbeddedInode().Path(nil), newName)
+	return n.change(func(c *sftp.Client) error { return c.PosixRename(from, at) })
+}
+
+func (n *node) Setattr(_ context.Context, _ fs.FileHandle, in *fuse.SetAttrIn, out *fuse.AttrOut) syscall.Errno {
+	path := n.path()
+	err := n.change(func(c *sftp.Client) error {
+		if size, ok := in.GetSize(); ok {
+			if err := c.Truncate(path, int64(size)); err != nil {
+				return err
+			}
+		}
+		if mode, ok := in.GetMode(); ok {
+			if err := c.Chmod(path, os.FileMode(mode).Perm()); err != nil {
+				return err
+			}
+		}
+		if changed, ok := in.GetMTime(); ok {
+			used, ok := in.GetATime()
+			if !ok {
+				used = time.Now()
+			}
+			return c.Chtimes(path, used, changed)
+		}
+		return nil // owners are what they are
+	})
+	if err != 0 {
+		return err
+	}
+	info, failed := n.mount.remote.lstat(path)
+	if failed != nil {
+		return errno(failed)
+	}
+	n.mount.describe(info, &out.Attr)
+	return 0
+}
+
+func (h *handle) Write(_ context.Context, b []byte, offset int64) (uint32, syscall.Errno) {
+	if h.wrote == nil {
+		return 0, syscall.EBADF
+	}
+	defer h.wrote()
+	n, err := h.opened.writeAt(b, offset)
+	return uint32(n), errno(err)
+}
+
+// Fsync has nothing to do: what was written is with the server.
+func (h *handle) Fsync(context.Context, uint32) syscall.Errno { return 0 }
