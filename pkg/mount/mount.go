@@ -63,12 +63,12 @@ func CheckDir(dir string) error {
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		if info, err := os.Stat(filepath.Dir(dir)); err != nil || !info.IsDir() {
-			return hint.With(fmt.Errorf("show files in %s: there is no folder %s", dir, filepath.Dir(dir)), "make it first, or choose another")
+			return hint.With(fmt.Errorf("files in %s: there is no folder %s", dir, filepath.Dir(dir)), "make it first, or choose another")
 		}
 	case err != nil:
-		return hint.With(fmt.Errorf("show files in %s: %w", dir, err), "choose an empty folder")
+		return hint.With(fmt.Errorf("files in %s: %w", dir, err), "choose an empty folder")
 	case len(entries) > 0:
-		return hint.With(fmt.Errorf("show files in %s: the folder is not empty", dir), "choose an empty folder, or one that is not there yet")
+		return hint.With(fmt.Errorf("files in %s: the folder is not empty", dir), "choose an empty folder, or one that is not there yet")
 	}
 	return nil
 }

@@ -111,6 +111,9 @@ type input struct {
 
 func (i input) Read(p []byte) (int, error) {
 	n, err := i.Conn.Read(p)
+	if errors.Is(err, io.ErrClosedPipe) { // the command has ended
+		return n, io.EOF
+	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		i.of.mu.Lock()
 		defer i.of.mu.Unlock()
