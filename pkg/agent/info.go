@@ -21,6 +21,7 @@ func (a *Agent) Info() api.Info {
 		PodIPs:    a.cfg.PodIPs,
 		Sessions:  a.reg.live(),
 		Captures:  []api.CaptureInfo{},
+		Readers:   a.reg.readers(),
 	}
 	for _, c := range a.captures.list() {
 		info.Captures = append(info.Captures, c.info())
@@ -38,7 +39,7 @@ func (a *Agent) Info() api.Info {
 }
 
 func (a *Agent) features() []api.Feature {
-	f := []api.Feature{api.FeatureRules, api.FeatureMatch, api.FeatureDown, api.FeatureMirror, api.FeatureTakeOver, api.FeatureListen, api.FeatureWatch}
+	f := []api.Feature{api.FeatureRules, api.FeatureMatch, api.FeatureDown, api.FeatureMirror, api.FeatureTakeOver, api.FeatureListen, api.FeatureWatch, api.FeatureReaders}
 	if canProbe {
 		f = append(f, api.FeatureProbe)
 	}

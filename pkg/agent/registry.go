@@ -19,6 +19,7 @@ type registry struct {
 	mu         sync.Mutex
 	ports      map[uint16][]*claim // by the app's captured port, in the order to ask
 	mirrors    map[uint16][]*claim // those that get copies
+	reading    []*hold             // those without rules
 	sessions   map[*tunnel.Tunnel]string
 	lastActive time.Time // when the last session went; or the start
 }
@@ -185,8 +186,16 @@ func (r *registry) add(registration api.Registration, t *tunnel.Tunnel) (*hold, 
 			}
 		}
 	}
+	for _, other := range r.reading {
+		if other.same(h) {
+			replaced = append(replaced, other)
+		}
+	}
 	for _, old := range replaced {
 		r.removeLocked(old)
+	}
+	if len(claims) == 0 {
+		r.reading = append(r.reading, h)
 	}
 	for _, c := range claims {
 		if c.rule.Action == api.Mirror {
@@ -218,6 +227,7 @@ func (r *registry) remove(h *hold) {
 
 func (r *registry) removeLocked(h *hold) {
 	h.end()
+	r.reading = slices.DeleteFunc(r.reading, func(other *hold) bool { return other == h })
 	for _, rule := range h.registration.Rules {
 		for _, all := range []map[uint16][]*claim{r.ports, r.mirrors} {
 			others := slices.Clone(all[rule.Port]) // who asks may hold the list
@@ -262,19 +272,38 @@ func (r *registry) looks(port uint16) bool {
 // holders tells who has rules for an app's port, reached or not.
 func (r *registry) holders(port uint16) (all []api.Holder) {
 	for _, c := range slices.Concat(r.claims(port), r.copies(port)) {
-		if c.ended.Err() != nil || c.tunnel.Err() != nil {
+		h, ok := c.describe()
+		if !ok {
 			continue
 		}
-		h := api.Holder{
-			ID: c.registration.ID, Owner: c.registration.Owner, Match: c.rule.Match, Taken: c.taken.Load(),
-			Mirror: c.rule.Action == api.Mirror, Dropped: c.dropped.Load(),
-		}
-		if since, lost := c.tunnel.Lost(); lost {
-			h.LostSeconds = max(time.Since(since), time.Millisecond).Seconds()
-		}
+		h.Match, h.Taken, h.Mirror, h.Dropped = c.rule.Match, c.taken.Load(), c.rule.Action == api.Mirror, c.dropped.Load()
 		all = append(all, h)
 	}
 	return all
+}
+
+// readers tells who has no rules, reached or not.
+func (r *registry) readers() (all []api.Holder) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, h := range r.reading {
+		if holder, ok := h.describe(); ok {
+			all = append(all, holder)
+		}
+	}
+	return all
+}
+
+// describe tells whose hold it is; ok is false if it has ended.
+func (h *hold) describe() (holder api.Holder, ok bool) {
+	if h.ended.Err() != nil || h.tunnel.Err() != nil {
+		return holder, false
+	}
+	holder = api.Holder{ID: h.registration.ID, Owner: h.registration.Owner}
+	if since, lost := h.tunnel.Lost(); lost {
+		holder.LostSeconds = max(time.Since(since), time.Millisecond).Seconds()
+	}
+	return holder, true
 }
 
 func (r *registry) enter(t *tunnel.Tunnel) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -92,6 +93,37 @@ func TestRegistrationsOfOneTunnel(t *testing.T) {
 	}
 	_ = one.Close()
 	waitFor(t, "only the first ends", func() bool { return a.holders() == "- two" })
+}
+
+// TestRegistrationOfFiles: who wants files alone is told of, takes no port, and comes again
+// as the same.
+func TestRegistrationOfFiles(t *testing.T) {
+	a, first, _ := startTwoApps(t, Config{})
+	readers := func() (ids []string) {
+		for _, h := range a.Info().Readers {
+			ids = append(ids, h.ID)
+		}
+		return ids
+	}
+	tun := a.connect(t, "s")
+	files := api.Registration{ID: "files", Owner: api.Owner{User: "alice"}, Files: true}
+	old := mustRegister(t, tun, files)
+	mustRegister(t, tun, take("one", first))
+	if got := readers(); !slices.Equal(got, []string{"files"}) {
+		t.Errorf("readers %q", got)
+	}
+	again := mustRegister(t, tun, files)
+	if _, err := io.ReadAll(old); err != nil {
+		t.Errorf("the former registration ends with %v", err)
+	}
+	if got := readers(); !slices.Equal(got, []string{"files"}) {
+		t.Errorf("readers %q", got)
+	}
+	_ = again.Close()
+	waitFor(t, "it ends", func() bool { return len(readers()) == 0 && a.holders() == "one -" })
+	if _, err := api.ParseRegistration([]byte(`{"id":"x","owner":{}}`)); err == nil {
+		t.Error("neither rules nor files are a registration")
+	}
 }
 
 // TestRegistrationOfTwoPorts takes both, or none.

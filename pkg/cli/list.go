@@ -88,6 +88,9 @@ func (o *listOptions) table(w io.Writer, workloads []api.Workload) {
 				var by, since []string
 				for _, owner := range l.Owners {
 					who := fmt.Sprintf("%s@%s:%d", owner.User, owner.Host, owner.Port)
+					if owner.Port == 0 {
+						who = fmt.Sprintf("%s@%s (files)", owner.User, owner.Host)
+					}
 					if owner.Match != "" {
 						who += " [" + owner.Match + "]"
 					}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -13,62 +15,118 @@ import (
 )
 
 type mountOptions struct {
-	f             *factory
-	workload, dir string
-	container     string
-	copied        bool
+	f           *factory
+	sessionArgs []string
+	spec        api.InterceptSpec // of who shows files
+	copied      bool
+	image       string
+	quiet       bool
+	output      output
 }
 
 func newMountCommand(f *factory) *cobra.Command {
-	o := &mountOptions{f: f}
+	o := &mountOptions{f: f, spec: api.InterceptSpec{FilesOnly: true}}
 	cmd := &cobra.Command{
-		Use:     "mount WORKLOAD DIR --copy [-c CONTAINER]",
+		Use:     "mount WORKLOAD DIR [-c CONTAINER] [--copy]",
 		GroupID: groupOther,
-		Short:   "Copy the volumes of a workload's container to this laptop",
-		Long: `Copy the volumes of a workload's container, ConfigMaps and Secrets among them, to
-a folder of this laptop: at the container's own paths below DIR, for you alone.
-Nothing in the cluster is changed. The copies stay until you remove them.
+		Short:   "Show the volumes of a workload's container in a folder of this laptop",
+		Long: `Show the volumes of a workload's container, ConfigMaps and Secrets among them, in
+a folder of this laptop: at the container's own paths below DIR, live, for you
+alone, until leave or quit. No traffic is touched, but a small agent container
+joins the workload's pods in one rolling update, and is gone after leave.
 
-The container writes them itself, so its image needs sh and tar, and you the
-right to exec into it. Without those, and for files that follow what happens in
-the cluster, there is kubectl tele intercept --mount-copy and --mount.`,
+With --copy nothing in the cluster is changed: the container writes its volumes
+as an archive, once, and the copies stay until you remove them. Its image needs
+sh and tar for that, and you the right to exec into it.
+
+To have files and traffic, there is kubectl tele intercept --mount.`,
 		Example: `  # The ConfigMaps, Secrets and disks of Deployment back
-  kubectl tele mount back ./root --copy
+  kubectl tele mount back ./root
 
-  # Of a certain container
-  kubectl tele mount sts/db ./root --copy -c metrics`,
+  # Of a certain container, and to write to its disks
+  kubectl tele mount sts/db ./root -c metrics --rw
+
+  # Take them away
+  kubectl tele leave back
+
+  # Copies of them
+  kubectl tele mount back ./root --copy`,
 		RunE:              runE(o),
 		ValidArgsFunction: f.completeWorkloads,
 	}
-	cmd.Flags().StringVarP(&o.container, "container", "c", "", "`NAME` of the container (default: the one that kubectl exec takes)")
-	cmd.Flags().BoolVar(&o.copied, "copy", false, "copy the files once")
+	cmd.Flags().StringVarP(&o.spec.Container, "container", "c", "", "`NAME` of the container (default: the one that kubectl exec takes)")
+	cmd.Flags().BoolVar(&o.copied, "copy", false, "copy the files once instead")
+	cmd.Flags().BoolVar(&o.spec.DirWrite, "rw", false, "let files be changed, which changes those of a pod")
+	cmd.Flags().BoolVar(&o.spec.AllowRestart, "allow-restart", false, "accept a rolling update that costs a moment of downtime or data of the pods")
+	cmd.Flags().DurationVar(&o.spec.Timeout, "timeout", 3*time.Minute, "how long the rolling update may take")
+	cmd.Flags().BoolVarP(&o.quiet, "quiet", "q", false, "print warnings and errors only")
+	addImageFlag(cmd, &o.image)
+	o.output.addFlag(cmd)
 	return cmd
 }
 
-func (o *mountOptions) complete(_ *cobra.Command, args []string) (err error) {
+func (o *mountOptions) complete(cmd *cobra.Command, args []string) (err error) {
+	o.sessionArgs = o.f.configArgs(cmd)
 	if len(args) != 2 {
-		return usageError(fmt.Errorf("a workload and a folder are needed, not %d arguments", len(args)), "kubectl tele mount WORKLOAD DIR --copy")
+		return usageError(fmt.Errorf("a workload and a folder are needed, not %d arguments", len(args)), "kubectl tele mount WORKLOAD DIR")
 	}
-	o.workload = args[0]
-	o.dir, err = filepath.Abs(args[1])
+	o.spec.Workload, o.spec.AgentImage = args[0], agentImage(o.image)
+	o.spec.Dir, err = filepath.Abs(args[1])
 	return err
 }
 
 func (o *mountOptions) validate() error {
-	if !o.copied {
-		return usageError(errors.New("files are shown live by an intercept alone"), "--copy copies them once", "kubectl tele intercept "+o.workload+" --mount DIR shows them")
+	if o.spec.Timeout <= 0 {
+		return usageError(fmt.Errorf("--timeout must be more than 0, not %s", o.spec.Timeout))
 	}
-	return mount.CheckDir(o.dir)
+	if o.copied && (o.spec.DirWrite || o.output.format != "") {
+		return usageError(errors.New("--copy excludes --rw and -o"), "copies are yours to write")
+	}
+	if err := o.output.validate(); err != nil {
+		return err
+	}
+	if o.copied {
+		return mount.CheckDir(o.spec.Dir)
+	}
+	return mount.Check(o.spec.Dir)
 }
 
 func (o *mountOptions) run(ctx context.Context) error {
+	progress := newPrinter(o.f.ErrOut, o.quiet)
+	defer progress.close()
+	if o.copied {
+		return o.copy(ctx, progress)
+	}
+	client, err := o.f.ensureSession(ctx, o.sessionArgs)
+	if err != nil {
+		return err
+	}
+	last, err := client.Intercept(ctx, o.spec, progress.event)
+	tellInterrupted(ctx, progress)
+	if err != nil {
+		return err
+	}
+	progress.close()
+	if len(last.Intercepts) != 1 {
+		return errors.New("the session did not say what it shows")
+	}
+	st := last.Intercepts[0]
+	return o.output.print(o.f.Out, st, func(w io.Writer) {
+		if !o.quiet {
+			_, _ = fmt.Fprintf(w, "Showing container %s of %s in %s\n  take it away: kubectl tele leave %s\n", st.Container, st.Workload, st.Dir, nameOf(st.Workload))
+		}
+	})
+}
+
+// copy has the container write its volumes, and unpacks them.
+func (o *mountOptions) copy(ctx context.Context, progress *printer) error {
 	c, err := o.f.cluster()
 	if err != nil {
 		return err
 	}
 	asked, cancel := context.WithTimeoutCause(ctx, clusterLimit, fmt.Errorf("the cluster did not answer within %s", clusterLimit))
 	defer cancel()
-	ref, err := c.Kinds().Parse(o.workload)
+	ref, err := c.Kinds().Parse(o.spec.Workload)
 	if err != nil {
 		return err
 	}
@@ -76,14 +134,12 @@ func (o *mountOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	archive, err := c.Archive(asked, w, o.container)
+	archive, err := c.Archive(asked, w, o.spec.Container)
 	if err != nil {
 		return err
 	}
-	progress := newPrinter(o.f.ErrOut, false)
-	defer progress.close()
 	progress.event(api.Event{Text: fmt.Sprintf("copying the volumes of container %s in pod %s", archive.Container, archive.Pod)})
-	copied, err := mount.Unpack(ctx, o.dir, archive.Open)
+	copied, err := mount.Unpack(ctx, o.spec.Dir, archive.Open)
 	if err != nil {
 		return archive.Explain(err)
 	}
@@ -91,6 +147,9 @@ func (o *mountOptions) run(ctx context.Context) error {
 		progress.event(api.Event{Text: line, Warning: true})
 	}
 	progress.close()
-	_, _ = fmt.Fprintf(o.f.Out, "Copied to %s: %s\n", o.dir, copied)
+	if o.quiet {
+		return nil
+	}
+	_, _ = fmt.Fprintf(o.f.Out, "Copied to %s: %s\n", o.spec.Dir, copied)
 	return nil
 }

@@ -160,6 +160,7 @@ func (c Census) holders() []api.Holder {
 		for _, capture := range info.Captures {
 			all = append(all, capture.Holders...)
 		}
+		all = append(all, info.Readers...)
 	}
 	return all
 }

@@ -77,6 +77,25 @@ func TestFiles(t *testing.T) {
 	undone, _ = undo(t, written)
 	equal(t, undone, orig)
 
+	// Files alone: nothing is captured, until somebody wants that.
+	alone := specOf(byName)
+	alone.Captures, alone.Files = nil, spec.Files
+	shown := sidecar(t, orig, alone)
+	c, _ = agentContainer(&shown.Spec.Template.Spec)
+	if len(c.Ports) > 0 || !ShowsFiles(&shown.Spec.Template.Spec) || slices.ContainsFunc(c.StartupProbe.Exec.Command, awaits) {
+		t.Errorf("files alone make the agent %+v", c)
+	}
+	undone, _ = undo(t, shown)
+	equal(t, undone, orig)
+	c, _ = agentContainer(&sidecar(t, shown, specOf(byName)).Spec.Template.Spec)
+	if len(c.Ports) != 1 || len(volumeArgs(c)) != 4 || !slices.ContainsFunc(c.StartupProbe.Exec.Command, awaits) {
+		t.Errorf("with a capture the agent is %+v", c)
+	}
+	alone.Files = nil
+	if _, err := AddSidecar(view(orig), alone); err == nil {
+		t.Error("an agent was added for nothing")
+	}
+
 	// Who wants no files leaves those of others; who wants them later gets them.
 	other := specOf(byNumber)
 	if args := volumesIn(sidecar(t, got, other)); len(args) != 4 {
@@ -89,6 +108,8 @@ func TestFiles(t *testing.T) {
 	undone, _ = undo(t, later)
 	equal(t, undone, orig)
 }
+
+func awaits(word string) bool { return strings.HasPrefix(word, "--await-session=") }
 
 func volumesIn(dep *appsv1.Deployment) []string {
 	c, _ := agentContainer(&dep.Spec.Template.Spec)

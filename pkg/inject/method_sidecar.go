@@ -39,10 +39,13 @@ func (Sidecar) Plan(ctx context.Context, c Cluster, r Request) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	capture := captures[0]
-	plan.Captures = capture.words()
-	for _, c := range captures[1:] {
-		plan.Along = append(plan.Along, c.words()...)
+	var capture Capture // of the request's port
+	for i, c := range captures {
+		if i == 0 {
+			capture, plan.Captures = c, c.words()
+		} else {
+			plan.Along = append(plan.Along, c.words()...)
+		}
 	}
 	spec := SidecarSpec{Agent: r.Agent, Native: NativeSidecars(serverVersion(ctx, c.Client)), Captures: captures, Owner: r.Owner}
 	if r.Files != "" {
@@ -95,6 +98,9 @@ func (Sidecar) Plan(ctx context.Context, c Cluster, r Request) (*Plan, error) {
 // planCaptures plans the capture of the request's port, which is the first, and of those
 // that are captured along with it.
 func planCaptures(r Request) ([]Capture, error) {
+	if r.Port.Number == 0 {
+		return nil, nil
+	}
 	ports := []*workload.Port{r.Port}
 	for _, p := range r.Ports {
 		if p.Number != r.Port.Number {

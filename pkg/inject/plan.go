@@ -17,7 +17,7 @@ import (
 // Request is what an intercept wants of a method.
 type Request struct {
 	Target *workload.Workload // as it is now, perhaps with an agent already
-	Port   *workload.Port
+	Port   *workload.Port     // number 0 is none: the files alone are wanted
 	// Ports and Workloads are all that is intercepted along with it, itself included.
 	Ports     []*workload.Port // of the target; they are captured at once
 	Workloads []workload.Ref
@@ -99,6 +99,8 @@ type Plan struct {
 // String says in one line what will be done and what it costs.
 func (p *Plan) String() string {
 	switch {
+	case len(p.Captures) == 0 && p.Restarts > 0:
+		return fmt.Sprintf("inject %s: one rolling update of %d pods", p.Method, p.Restarts)
 	case p.Joins:
 		return fmt.Sprintf("%s has an agent already: joining it", p.Target)
 	case p.Restarts > 0:

@@ -24,7 +24,7 @@ type SidecarSpec struct {
 	Owner    Owner
 }
 
-// AddSidecar adds the agent to the workload's pods, or adds captures and an
+// AddSidecar adds the agent to the workload's pods, or adds captures, files and an
 // owner to the agent that is there already, whose key, image, place and ports
 // stay. The undo record is part of what is returned.
 //
@@ -66,8 +66,8 @@ func AddSidecar(w *workload.Workload, spec SidecarSpec) (*workload.Workload, err
 	pod := &out.Template.Spec
 	before := len(next.Captures)
 	next.Captures = mergeCaptures(next.Captures, spec.Captures)
-	if len(next.Captures) == 0 {
-		return nil, fmt.Errorf("no port of %s is to be captured", w)
+	if len(next.Captures) == 0 && spec.Files == nil {
+		return nil, fmt.Errorf("no port of %s is to be captured, and no files are to be shown", w)
 	}
 	control := spec.Agent.controlPort()
 	if agent, ok := AgentIn(&w.Template.Spec); ok {
@@ -92,6 +92,9 @@ func AddSidecar(w *workload.Workload, spec SidecarSpec) (*workload.Workload, err
 		_, native = agentContainer(&w.Template.Spec)
 		container.Args = append(agentArgs(control, next.Captures, 0), volumeArgs(container)...)
 		container.Ports = agentPorts(next.Captures)
+		if before == 0 && container.StartupProbe != nil && container.StartupProbe.Exec != nil {
+			container.StartupProbe.Exec.Command = checkCommand(strconv.Itoa(int(control)), next.Captures)
+		}
 	}
 	if err := showFiles(w, container, spec.Files, spec.Agent.Image); err != nil {
 		return nil, err

@@ -22,7 +22,7 @@ import (
 type testAgent struct {
 	pod      *corev1.Pod
 	stage    *stage
-	ports    map[uint16][]*held // by the app's port
+	ports    map[uint16][]*held // by the app's port; 0: those who want files alone
 	tunnels  *tunnel.Server
 	started  time.Time
 	features []agent.Feature
@@ -115,6 +115,10 @@ func (a *testAgent) info(req *tunnel.Request) {
 			}
 			capture.Holders = append(capture.Holders, holder)
 		}
+		if port == 0 {
+			info.Readers = capture.Holders
+			continue
+		}
 		info.Captures = append(info.Captures, capture)
 	}
 	a.mu.Unlock()
@@ -128,7 +132,7 @@ func (a *testAgent) register(t *tunnel.Tunnel, req *tunnel.Request) {
 		return
 	}
 	holder := &held{Holder: agent.Holder{ID: r.ID, Owner: r.Owner}, tunnel: t}
-	if reason, err := a.hold(r.Rules, holder); err != nil {
+	if reason, err := a.hold(rulesOf(r), holder); err != nil {
 		_ = req.Refuse(reason, err.Error())
 		return
 	}
@@ -139,7 +143,7 @@ func (a *testAgent) register(t *tunnel.Tunnel, req *tunnel.Request) {
 		stop()
 	}
 	a.mu.Lock()
-	for _, rule := range r.Rules {
+	for _, rule := range rulesOf(r) {
 		a.ports[rule.Port] = slices.DeleteFunc(a.ports[rule.Port], func(h *held) bool { return h == holder })
 	}
 	a.mu.Unlock()
@@ -148,11 +152,21 @@ func (a *testAgent) register(t *tunnel.Tunnel, req *tunnel.Request) {
 	}
 }
 
+func rulesOf(r agent.Registration) []agent.Rule {
+	if len(r.Rules) == 0 {
+		return []agent.Rule{{}}
+	}
+	return r.Rules
+}
+
 func (a *testAgent) hold(rules []agent.Rule, holder *held) (tunnel.Reason, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, rule := range rules {
 		had, captured := a.ports[rule.Port]
+		if rule.Port == 0 {
+			break
+		}
 		if !captured {
 			return tunnel.Unknown, fmt.Errorf("port %d is not captured here", rule.Port)
 		}

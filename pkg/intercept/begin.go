@@ -30,7 +30,7 @@ const (
 // begin takes the traffic. It returns when new connections and those that clients
 // keep alive reach the agents, as far as that can be had; what cannot is said.
 func (i *Intercept) begin(ctx context.Context) error {
-	if !i.spec.Lazy {
+	if !i.spec.Lazy && !i.spec.FilesOnly {
 		if err := checkHandler(ctx, i.target.handler); err != nil {
 			return err
 		}
@@ -61,7 +61,7 @@ func (i *Intercept) begin(ctx context.Context) error {
 	if err := i.reachAll(ctx, w); err != nil {
 		return err
 	}
-	if replaced {
+	if replaced && !i.spec.FilesOnly {
 		old := func(p *corev1.Pod) bool { return !podCaptures(p, i.target.port.Number) }
 		if err := waitReplaced(ctx, i.cluster, w, i.agents.Changed, old, i.progress.emit()); err != nil {
 			return err
@@ -159,7 +159,7 @@ func (i *Intercept) register(w *workload.Workload) error {
 	}
 	registration, err := i.agents.Register(agent.Registration{
 		ID: i.id, Owner: i.owner, TakeOver: i.spec.TakeOver,
-		Rules: []agent.Rule{i.rule()},
+		Rules: i.rules(), Files: i.spec.FilesOnly,
 	}, i.serve)
 	if err != nil {
 		return err

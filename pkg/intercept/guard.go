@@ -49,8 +49,11 @@ func (i *Intercept) guard() {
 }
 
 // capturedIn reports whether the workload has an agent that captures the
-// intercept's port.
+// intercept's port, or shows the files where these alone are wanted.
 func (i *Intercept) capturedIn(w *workload.Workload) bool {
+	if i.spec.FilesOnly {
+		return w != nil && inject.ShowsFiles(&w.Template.Spec)
+	}
 	return captures(w, i.target.port.Number)
 }
 
@@ -62,6 +65,8 @@ func (i *Intercept) notices(w *workload.Workload) string {
 		return fmt.Sprintf("somebody deleted %s", i.target.Ref)
 	case !inject.Injected(w):
 		return fmt.Sprintf("somebody took the agent out of %s", w)
+	case !i.capturedIn(w) && i.spec.FilesOnly:
+		return fmt.Sprintf("somebody took the volumes out of the agent of %s", w)
 	case !i.capturedIn(w):
 		return fmt.Sprintf("somebody took port %d out of the agent of %s", port, w)
 	}

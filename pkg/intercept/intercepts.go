@@ -45,8 +45,11 @@ func (s *Intercepts) addOne(ctx context.Context, i *Intercept, p api.Progress) e
 		case other == nil:
 			return nil
 		case other.wanted.Err() == nil:
-			return hint.With(fmt.Errorf("%s is intercepted already, by this session", i.target),
-				"kubectl tele leave "+i.target.Name)
+			already := "is intercepted already"
+			if i.spec.FilesOnly {
+				already = "are shown already, in " + other.dir
+			}
+			return hint.With(fmt.Errorf("%s %s, by this session", i.target, already), "kubectl tele leave "+i.target.Name)
 		}
 		p.Doing("waiting until the intercept of " + i.target.String() + " before has been left")
 		select {

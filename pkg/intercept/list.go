@@ -64,8 +64,11 @@ func describe(ctx context.Context, c *cluster.Cluster, w *workload.Workload) api
 			User: o.User, Host: o.Host, ID: o.ID, Port: o.Port, Since: o.Since, Live: holds, Match: spell(rule.Match), Taken: rule.Taken,
 			Mirror: rule.Mirror, Dropped: rule.Dropped,
 		})
-		if holds {
+		switch {
+		case holds && o.Port != 0:
 			out.State = api.Intercepted
+		case holds && out.State == api.LeftBehind:
+			out.State = api.Mounted
 		}
 	}
 	return out

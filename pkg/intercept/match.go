@@ -26,8 +26,11 @@ func spell(match []agent.Condition) string {
 	return strings.Join(parts, " ")
 }
 
-// rule is what agents are asked for.
-func (i *Intercept) rule() agent.Rule {
+// rules are what agents are asked for.
+func (i *Intercept) rules() []agent.Rule {
+	if i.spec.FilesOnly {
+		return nil
+	}
 	r := agent.Rule{Port: i.target.port.Number, Action: agent.Take, Match: i.match}
 	if i.spec.Mirror {
 		r.Action = agent.Mirror
@@ -35,7 +38,7 @@ func (i *Intercept) rule() agent.Rule {
 	if i.spec.Refuse {
 		r.Down = agent.Refuse
 	}
-	return r
+	return []agent.Rule{r}
 }
 
 // need is what an agent has to be able to.
@@ -54,6 +57,9 @@ func (i *Intercept) needs() (all []need) {
 	}
 	if i.spec.Refuse {
 		all = append(all, need{agent.FeatureDown, "refuse requests while the handler is down"})
+	}
+	if i.spec.FilesOnly {
+		all = append(all, need{agent.FeatureReaders, "be there for files alone"})
 	}
 	if i.target.files != "" {
 		all = append(all, need{agent.FeatureFiles, "show files"})

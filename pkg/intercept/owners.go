@@ -52,7 +52,7 @@ func standingOf(w *workload.Workload, o inject.Owner, census cluster.Census) ver
 		return verdict{unknown, "the agent in pod " + strings.Join(census.Unreached, ", ") + " does not answer", w.State.Rolling()}
 	case time.Since(o.Since) < registerGrace:
 		return verdict{unknown, "that session has just begun", true}
-	case !has && captures(w, o.Port):
+	case !has && (captures(w, o.Port) || o.Port == 0 && inject.ShowsFiles(&w.Template.Spec)):
 		return onTheWay(o, census.Infos)
 	}
 	return verdict{standing: lost}
@@ -64,20 +64,28 @@ func captures(w *workload.Workload, port uint16) bool {
 }
 
 // onTheWay says whether an owner who is not registered with these agents may be
-// about to: no agent that captures the owner's port has been there for long. There
-// may be none at all, in a rollout or where a workload has no pod at the moment.
+// about to: no agent that captures the owner's port, or any for an owner of files
+// alone, has been there for long. There may be none at all, in a rollout or where a
+// workload has no pod at the moment.
 func onTheWay(o inject.Owner, infos []agent.Info) verdict {
 	longest := -1.0
 	for _, info := range infos {
-		if slices.ContainsFunc(info.Captures, func(c agent.CaptureInfo) bool { return c.App == o.Port }) {
+		if o.Port == 0 || slices.ContainsFunc(info.Captures, func(c agent.CaptureInfo) bool { return c.App == o.Port }) {
 			longest = max(longest, info.UpSeconds)
 		}
 	}
 	switch {
 	case longest < 0:
-		return verdict{unknown, fmt.Sprintf("no agent of port %d is there that could tell", o.Port), false}
+		return verdict{unknown, fmt.Sprintf("no agent%s is there that could tell", ofPort(o.Port)), false}
 	case longest < registerGrace.Seconds():
-		return verdict{unknown, fmt.Sprintf("no agent of port %d has been up for %s, in which a session registers", o.Port, registerGrace), true}
+		return verdict{unknown, fmt.Sprintf("no agent%s has been up for %s, in which a session registers", ofPort(o.Port), registerGrace), true}
 	}
 	return verdict{standing: lost}
+}
+
+func ofPort(port uint16) string {
+	if port == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" of port %d", port)
 }

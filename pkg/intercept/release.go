@@ -127,7 +127,11 @@ func (r *release) round(ctx context.Context) error {
 	}
 	if last && r.ledHere(w) {
 		r.progress.Doing("waiting until no new connection reaches the agents")
-		if err := waitQuiet(ctx, r.agents, namedPorts(w), r.switched.Add(quietFor)); err != nil {
+		from := r.switched
+		if from.IsZero() { // another may have given one back a moment ago
+			from = time.Now()
+		}
+		if err := waitQuiet(ctx, r.agents, namedPorts(w), from.Add(quietFor)); err != nil {
 			return err
 		}
 		// A laptop that was away may be back.

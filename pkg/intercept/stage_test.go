@@ -80,7 +80,7 @@ func newStage(t *testing.T) *stage {
 	// The tracker of fake.NewClientset keeps managed fields, which takes most of
 	// the time and is of no use here.
 	tracker := clienttesting.NewObjectTracker(scheme.Scheme, scheme.Codecs.UniversalDecoder())
-	s := &stage{t: t, client: &fake.Clientset{}, tracker: tracker, wake: make(chan struct{}, 1), agents: map[string]*testAgent{}, features: []agent.Feature{agent.FeatureProbe, agent.FeatureMatch}, proxy: map[string]int32{}}
+	s := &stage{t: t, client: &fake.Clientset{}, tracker: tracker, wake: make(chan struct{}, 1), agents: map[string]*testAgent{}, features: []agent.Feature{agent.FeatureProbe, agent.FeatureMatch, agent.FeatureFiles, agent.FeatureReaders}, proxy: map[string]int32{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.client.AddReactor("*", "*", clienttesting.ObjectReaction(tracker))
 	s.client.AddWatchReactor("*", func(a clienttesting.Action) (bool, watch.Interface, error) {

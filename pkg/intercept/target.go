@@ -18,7 +18,7 @@ import (
 // target is the port of a workload that an intercept takes.
 type target struct {
 	workload.Ref
-	port      *workload.Port
+	port      *workload.Port // number 0 is none: the files alone are wanted
 	handler   handler.Handler
 	container string // whose environment and files are meant
 	files     string // the container whose files the workload's agents are to show; "" is none
@@ -27,7 +27,12 @@ type target struct {
 	workloads []workload.Ref
 }
 
-func (t *target) String() string { return fmt.Sprintf("%s port %d", t.Ref, t.port.Number) }
+func (t *target) String() string {
+	if t.port.Number == 0 {
+		return "the files of " + t.Ref.String()
+	}
+	return fmt.Sprintf("%s port %d", t.Ref, t.port.Number)
+}
 
 // serviceNames are the Services that lead to the port.
 func (t *target) serviceNames() []string {
@@ -57,6 +62,13 @@ func findTargets(ctx context.Context, c *cluster.Cluster, spec api.InterceptSpec
 		spec.Service = service
 		workloads, warnings = withPods(workloads)
 	}
+	if spec.FilesOnly {
+		t, err := filesOf(workloads, spec)
+		if err != nil {
+			return nil, nil, err
+		}
+		return []*target{t}, warnings, nil
+	}
 	if len(spec.Ports) == 0 {
 		spec.Ports = []api.PortSpec{{}}
 	}
@@ -85,6 +97,36 @@ func findTargets(ctx context.Context, c *cluster.Cluster, spec api.InterceptSpec
 		}
 	}
 	return all, warnings, nil
+}
+
+// filesOf is the target of who wants files alone: those of the first of the workloads.
+func filesOf(workloads []*workload.Workload, spec api.InterceptSpec) (*target, error) {
+	w := workloads[0]
+	if _, err := inject.ReadRecord(w.Object); errors.Is(err, inject.ErrNewer) {
+		return nil, err
+	}
+	original := inject.Original(w)
+	if err := hasContainer(original, spec.Container); err != nil {
+		return nil, err
+	}
+	container := spec.Container
+	if container == "" {
+		container = workload.DefaultContainer(workload.TemplatePod(original))
+	}
+	t := &target{Ref: w.Ref, port: &workload.Port{Container: container}, container: container, files: container, workloads: []workload.Ref{w.Ref}}
+	t.ports = []*workload.Port{t.port}
+	return t, nil
+}
+
+// hasContainer returns an error if a container is named that is not there.
+func hasContainer(w *workload.Workload, name string) error {
+	if all := w.Containers(); name != "" && !slices.Contains(all, name) {
+		return &hint.Error{
+			Fact: fmt.Sprintf("%s has no container %q", w, name),
+			Mend: "--container is one of " + strings.Join(all, ", "),
+		}
+	}
+	return nil
 }
 
 // withPods leaves out those of a Service's workloads that are scaled to 0, unless all are.
@@ -117,11 +159,8 @@ func portsOf(ctx context.Context, c *cluster.Cluster, w *workload.Workload, spec
 		services[i] = *inject.OriginalService(&services[i], inject.CapturesIn(w)...)
 	}
 	original := inject.Original(w)
-	if spec.Container != "" && !slices.Contains(original.Containers(), spec.Container) {
-		return nil, &hint.Error{
-			Fact: fmt.Sprintf("%s has no container %q", w, spec.Container),
-			Mend: "--container is one of " + strings.Join(original.Containers(), ", "),
-		}
+	if err := hasContainer(original, spec.Container); err != nil {
+		return nil, err
 	}
 	var all []*target
 	var ports []*workload.Port

@@ -18,7 +18,11 @@ func (i *Intercept) undo(ctx context.Context) error {
 	}
 	if i.registration != nil {
 		told := func(p api.Progress) { p.Done("traffic of " + i.target.String() + " goes to the app") }
-		if pods := i.registration.End(ctx); len(pods) > 0 {
+		pods := i.registration.End(ctx)
+		switch {
+		case i.spec.FilesOnly:
+			told = func(p api.Progress) { p.Done(i.target.String() + " are taken away") }
+		case len(pods) > 0:
 			told = func(p api.Progress) {
 				p.Warn(fmt.Sprintf("traffic of %s goes to the app, at the latest when the agents in these pods, which do not answer, miss this session: %s", i.target, strings.Join(pods, ", ")))
 			}

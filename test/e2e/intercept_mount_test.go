@@ -380,3 +380,77 @@ func TestInterceptMountWrite(t *testing.T) {
 	}
 	nothingLeft(t, name)
 }
+
+// TestMount: files are shown with no traffic touched, of a workload without any port too,
+// beside a colleague's intercept, and until the last has left.
+func TestMount(t *testing.T) {
+	t.Parallel()
+	const name, worker = "m-app", "m-worker"
+	for _, app := range []string{name, worker} {
+		readable(t, app)
+	}
+	deploy(t, manifests.HTTP(name, manifests.Options{Image: world.AppsImage, Mutate: readers(name)}))
+	idle := manifests.HTTP(worker, manifests.Options{Image: world.AppsImage, Replicas: 1, Probes: manifests.ProbesNone, Mutate: func(pod *corev1.PodTemplateSpec) {
+		readers(worker)(pod)
+		pod.Spec.Containers[0].Ports = nil
+	}})
+	idle.Service = nil
+	deploy(t, idle)
+	before := stateOf(t, name, name)
+	alice, bob := newDesk(t), newDesk(t).As("bob")
+	l := startLoop(t, serviceURL(t, name), "-fresh")
+	cat := func(dir, file string) string {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		return mustRun(t, alice.Command(ctx, "", "cat", filepath.Join(dir, file)))
+	}
+	dir, other := filepath.Join(t.TempDir(), "root"), filepath.Join(t.TempDir(), "other")
+	result := teleSays(t, alice, "mount", name, dir, "--allow-restart")
+	if !strings.Contains(result.Stdout, "Showing container app of deployment/"+name+" in "+dir) || !strings.Contains(result.Stderr, "inject sidecar: one rolling update of 2 pods") {
+		t.Errorf("it says %s%s", result.Stdout, result.Stderr)
+	}
+	teleSays(t, alice, "mount", worker, other, "--allow-restart")
+	for _, d := range []string{dir, other} {
+		if got := cat(d, "etc/app/app.yaml"); got != "greeting: hello\n" {
+			t.Errorf("%s has %q", d, got)
+		}
+	}
+	if said := fails(t, alice, "mount", name, other+"2", "--allow-restart"); !strings.Contains(said, "the files of deployment/"+name+" are shown already, in "+dir) {
+		t.Errorf("once more: %s", said)
+	}
+	if status := tele(t, alice, "status"); !strings.Contains(status, "mount     deployment/"+name+": active") || strings.Contains(status, "port 0") {
+		t.Errorf("status says %s", status)
+	}
+	if listed := tele(t, bob, "list"); !strings.Contains(listed, "mounted") || !strings.Contains(listed, "(files)") {
+		t.Errorf("list says %s", listed)
+	}
+	everyReplica(t, name, 2, "the app", isPodOf(name))
+	tele(t, bob, "clean", name) // a colleague's clean leaves what somebody uses
+	if got := cat(dir, "etc/tls/private/tls.key"); got != "the first key" {
+		t.Errorf("after a colleague's clean: %q", got)
+	}
+	timed(t, bob, "intercept", name, "--port", serve(t, bob, named("bob")), "--allow-restart")
+	l.wait(t, "bob", by("bob"))
+	if got := cat(dir, "etc/one.yaml"); got != "greeting: hello\n" {
+		t.Errorf("beside an intercept: %q", got)
+	}
+	timed(t, bob, "leave", name)
+	l.wait(t, "the app", byAppOf(name))
+	if got := cat(dir, "etc/one.yaml"); got != "greeting: hello\n" {
+		t.Errorf("after the intercept: %q", got)
+	}
+	timed(t, alice, "leave", name)
+	l.stop(t)
+	if after := stateOf(t, name, name); after != before {
+		t.Errorf("leave left a difference:\nbefore %s\nafter %s", before, after)
+	}
+	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+		t.Errorf("the folder is still there: %v", err)
+	}
+	timed(t, alice, "quit")
+	if _, err := os.Stat(other); !os.IsNotExist(err) {
+		t.Errorf("the folder is still there: %v", err)
+	}
+	nothingLeft(t, name, worker)
+}

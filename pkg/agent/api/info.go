@@ -22,6 +22,7 @@ const (
 	FeatureListen   Feature = "listen"   // ServiceListen
 	FeatureWatch    Feature = "watch"    // ServiceWatch
 	FeatureFiles    Feature = "files"    // ServiceFiles and ServiceSocket; of an agent that was given volumes
+	FeatureReaders  Feature = "readers"  // Registration.Files
 	FeatureProbe    Feature = "probe"    // ServiceProbe, and Captured.MSS; on Linux alone
 )
 
@@ -36,7 +37,8 @@ type Info struct {
 	Search      []string       `json:"search"`
 	Routes      []netip.Prefix `json:"routes"`
 	Captures    []CaptureInfo  `json:"captures"`
-	Sessions    []string       `json:"sessions"` // the IDs of those that are reached
+	Readers     []Holder       `json:"readers,omitempty"` // those with no rules
+	Sessions    []string       `json:"sessions"`          // the IDs of those that are reached
 }
 
 // Has reports whether the agent has a feature.

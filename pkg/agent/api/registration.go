@@ -28,6 +28,9 @@ type Registration struct {
 	// session is not reached. Without it only those of the same user and host end.
 	// An agent without FeatureTakeOver refuses it.
 	TakeOver bool `json:"takeOver,omitempty"`
+	// Files is that the session is there for the sake of files, be it for them alone: then
+	// there are no Rules. An agent without FeatureReaders refuses it.
+	Files bool `json:"files,omitempty"`
 }
 
 // Rule says what becomes of the traffic of one port of the app.
@@ -78,13 +81,13 @@ func ParseRegistration(data []byte) (Registration, error) {
 	return r, nil
 }
 
-// Validate returns an error unless the registration has an ID and at least one
-// rule, and each rule has a port of its own and a known action.
+// Validate returns an error unless the registration has an ID, and a rule or asks for
+// files, and each rule has a port of its own and a known action.
 func (r Registration) Validate() error {
 	switch {
 	case r.ID == "":
 		return errors.New("no ID")
-	case len(r.Rules) == 0:
+	case len(r.Rules) == 0 && !r.Files:
 		return errors.New("no rules")
 	}
 	seen := map[uint16]bool{}
@@ -107,7 +110,7 @@ func (r Registration) Validate() error {
 	return nil
 }
 
-// Holder tells which registration has a rule for a port.
+// Holder tells which registration has a rule for a port, or keeps an agent for its files.
 type Holder struct {
 	ID    string      `json:"id"`
 	Owner Owner       `json:"owner"`

@@ -46,6 +46,8 @@ type InterceptSpec struct {
 	Hold bool `json:"hold,omitempty"`
 	// WithEnv asks for the container's environment along with the intercept.
 	WithEnv bool `json:"withEnv,omitempty"`
+	// FilesOnly takes no traffic: the agents are there for the files in Dir alone.
+	FilesOnly bool `json:"filesOnly,omitempty"`
 	// Dir is the absolute path of a folder in which the container's files are shown; "" is none.
 	Dir string `json:"dir,omitempty"`
 	// DirWrite lets them be changed there, which changes the pod's. DirCopy has them copied there once, to stay, instead.

@@ -11,6 +11,8 @@ const (
 	Ready WorkloadState = "ready"
 	// Intercepted: at least one live session does.
 	Intercepted WorkloadState = "intercepted"
+	// Mounted: live sessions show its files alone.
+	Mounted WorkloadState = "mounted"
 	// LeftBehind: it carries an agent that no live session uses.
 	LeftBehind WorkloadState = "left-behind"
 )
@@ -37,7 +39,7 @@ type WorkloadOwner struct {
 	User  string    `json:"user"`
 	Host  string    `json:"host"`
 	ID    string    `json:"id"`
-	Port  uint16    `json:"port"`
+	Port  uint16    `json:"port"` // 0: the owner's are the files alone
 	Since time.Time `json:"since"`
 	// Match spells which requests are meant; "" is all traffic.
 	Match string `json:"match,omitempty"`
