@@ -448,7 +448,7 @@ func TestMount(t *testing.T) {
 	if _, err := os.Stat(dir); !os.IsNotExist(err) {
 		t.Errorf("the folder is still there: %v", err)
 	}
-	timed(t, alice, "quit")
+	tele(t, alice, "quit")
 	if _, err := os.Stat(other); !os.IsNotExist(err) {
 		t.Errorf("the folder is still there: %v", err)
 	}
