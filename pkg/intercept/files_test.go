@@ -21,12 +21,11 @@ func (u *user) filesAlone(ctx context.Context) ([]api.InterceptStatus, error) {
 // somebody needs them, and go after the last.
 func TestFilesAlone(t *testing.T) {
 	withAgent := func(s *stage) bool { return inject.Injected(workload.Deployments{}.View(s.deployment())) }
-	clean := func(t *testing.T, s *stage) *user {
+	clean := func(t *testing.T, s *stage) {
 		cleaner := s.user("")
 		if _, err := Clean(s.ctx, cleaner.cluster, api.CleanSpec{Timeout: 10 * time.Minute}, cleaner.hear); err != nil {
 			t.Errorf("clean: %v", err)
 		}
-		return cleaner
 	}
 	play(t, "alone", func(t *testing.T, s *stage) {
 		alice := s.user("alice")
