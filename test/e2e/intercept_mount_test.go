@@ -5,12 +5,14 @@ package e2e
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -195,8 +197,8 @@ func TestInterceptMount(t *testing.T) {
 }
 
 // TestInterceptMountLoad: ten thousand files and one of a gigabyte, read while the network
-// is away for a while, are what they are in the pod; who is in the folder at the end holds
-// nothing up. It is not run beside others, whose times it would spoil.
+// is away for a while, and by a laptop that slept, are what they are in the pod; who is in
+// the folder at the end holds nothing up. It is not run beside others, whose times it would spoil.
 func TestInterceptMountLoad(t *testing.T) {
 	const name, files, size = "im-load", 10_000, 1 << 30
 	deploy(t, manifests.HTTP(name, manifests.Options{Replicas: 1, Image: world.AppsImage, Mutate: func(pod *corev1.PodTemplateSpec) {
@@ -231,24 +233,38 @@ func TestInterceptMountLoad(t *testing.T) {
 		}
 	}
 
-	sum := make(chan string, 1)
-	begin := time.Now()
-	go func() {
-		out, err := rig.Run(desk.Command(ctx, "", "sha256sum", dir+"/data/large"))
-		hash, _, _ := strings.Cut(out.Stdout, " ")
-		sum <- fmt.Sprint(hash, err, out.Stderr)
-	}()
-	if err := relay.Run(ctx, netsim.Join(netsim.Quiet(time.Second), netsim.Frozen(20*time.Second))); err != nil {
-		t.Fatal(err)
-	}
 	want := strings.TrimSpace(filled.Stdout) + "<nil>"
-	if got := <-sum; got != want {
-		t.Errorf("the large file has sum %s, want %s", got, want)
+	whole := func(what string, meanwhile func()) {
+		t.Helper()
+		sum := make(chan string, 1)
+		begin := time.Now()
+		go func() {
+			out, err := rig.Run(desk.Command(ctx, "", "sha256sum", dir+"/data/large"))
+			hash, _, _ := strings.Cut(out.Stdout, " ")
+			sum <- fmt.Sprint(hash, err, out.Stderr)
+		}()
+		meanwhile()
+		if got := <-sum; got != want {
+			t.Errorf("%s: the large file has sum %s, want %s", what, got, want)
+		}
+		t.Logf("%d bytes, %s: %.1f s", size, what, time.Since(begin).Seconds())
 	}
-	t.Logf("%d bytes with 20 s of no network in %.1f s", size, time.Since(begin).Seconds())
-	again := time.Now()
-	mustRun(t, desk.Command(ctx, "", "cp", dir+"/data/large", "/dev/null"))
-	t.Logf("once more: %.0f MB/s", size/1e6/time.Since(again).Seconds())
+	whole("with 20 s of no network", func() {
+		if err := relay.Run(ctx, netsim.Join(netsim.Quiet(time.Second), netsim.Frozen(20*time.Second))); err != nil {
+			t.Fatal(err)
+		}
+	})
+	colleague, session := newDesk(t).As("bob"), sessionOf(t, desk).PID
+	whole("by a laptop that slept until it was missed", func() {
+		sendSignal(t, session, syscall.SIGSTOP)
+		poll(t, "the session is missed", func(context.Context) error {
+			if listed := tele(t, colleague, "list"); !strings.Contains(listed, "(gone)") {
+				return errors.New(listed)
+			}
+			return nil
+		})
+		sendSignal(t, session, syscall.SIGCONT)
+	})
 
 	inside := desk.Command(ctx, "", "sh", "-c", "cd "+dir+" && echo in && sleep 300")
 	out, err := inside.StdoutPipe()
