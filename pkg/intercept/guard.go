@@ -29,7 +29,7 @@ func (i *Intercept) guard() {
 	given := false // the Services back to the app
 	for {
 		w, changed := i.agents.Workload()
-		i.note(i.notices(w))
+		i.note(i.notices(w), i.isBeside(w))
 		var again <-chan time.Time
 		switch {
 		case i.capturedIn(w):
@@ -74,6 +74,16 @@ func (i *Intercept) notices(w *workload.Workload) string {
 		return fmt.Sprintf("somebody gave the port name %q of %s back to the app (by an apply?), so its traffic goes there; leave and intercept again to have it", name, w)
 	}
 	return ""
+}
+
+// isBeside reports whether somebody else has a rule on the intercept's port: requests of
+// his own, or copies.
+func (i *Intercept) isBeside(w *workload.Workload) bool {
+	if w == nil {
+		return false
+	}
+	owners, err := inject.Owners(w.Object)
+	return err != nil || slices.ContainsFunc(owners, func(o inject.Owner) bool { return o.ID != i.id && o.Port == i.target.port.Number })
 }
 
 // giveServicesBack gives the Services back that lead to the port's agent by its

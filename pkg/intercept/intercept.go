@@ -55,6 +55,7 @@ type Intercept struct {
 	plan         *inject.Plan
 	registration *cluster.Registration
 	notice       string // what others did to the workload meanwhile
+	beside       bool   // others have rules on the port, too
 }
 
 // state is where an intercept stands; see the package doc.
@@ -153,10 +154,11 @@ func (i *Intercept) enter(s state) {
 	i.log.Debug("intercept", "state", s)
 }
 
-func (i *Intercept) note(text string) {
+// note keeps what others did to the workload, and whether they have rules on the port.
+func (i *Intercept) note(text string, beside bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.notice = text
+	i.notice, i.beside = text, beside
 }
 
 // recordOwner is the intercept's owner as undo records keep it.

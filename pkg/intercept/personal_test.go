@@ -2,6 +2,7 @@ package intercept
 
 import (
 	"context"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -37,6 +38,8 @@ func TestPersonal(t *testing.T) {
 		if err != nil || len(listed) != 1 || len(listed[0].Owners) != 3 {
 			t.Fatalf("listed %+v, %v", listed, err)
 		}
+		short := func() bool { return bob.sorted()[0].shortens(netip.MustParseAddrPort("192.0.2.80:80")) }
+		s.await("who asks here is alice's too", func() bool { return !short() })
 		for _, o := range listed[0].Owners {
 			if o.Live != true || (o.User == "alice") != strings.HasPrefix(o.Match, "x-user=") {
 				t.Errorf("listed %+v", o)
@@ -45,6 +48,7 @@ func TestPersonal(t *testing.T) {
 		if err := alice.Close(t.Context(), alice.hear); err != nil {
 			t.Error(err)
 		}
+		s.await("bob's are all", short)
 		if st := bob.Status(); len(st) != 1 || st[0].State != api.Active {
 			t.Errorf("status %+v", st)
 		}

@@ -11,16 +11,12 @@ import (
 
 // DialHandler connects this machine's own processes to the handler of what they would
 // reach through the cluster and back: the address of a Service whose port's traffic comes
-// here whole. It returns nil for any other address, for an intercept beside others of this
-// session, and while the handler does not listen: then the way is through the cluster.
-// Colleagues' rules of requests on the port are not asked.
+// here whole. It returns nil for any other address, for an intercept beside others', of this
+// session or another, and while the handler does not listen: then the way is through the
+// cluster.
 func (s *Intercepts) DialHandler(ctx context.Context, to netip.AddrPort) splice.Conn {
-	all := s.sorted()
-	for _, i := range all {
-		others := func(o *Intercept) bool {
-			return o != i && o.target.Ref == i.target.Ref && o.target.port.Number == i.target.port.Number
-		}
-		if !i.shortens(to) || slices.ContainsFunc(all, others) {
+	for _, i := range s.sorted() {
+		if !i.shortens(to) {
 			continue
 		}
 		conn, err := i.target.handler.Dial(ctx)
@@ -33,13 +29,13 @@ func (s *Intercepts) DialHandler(ctx context.Context, to netip.AddrPort) splice.
 	return nil
 }
 
-// shortens reports whether clients of an address reach this intercept, of all of this session.
+// shortens reports whether clients of an address reach this intercept, and nobody else's.
 func (i *Intercept) shortens(to netip.AddrPort) bool {
 	if i.spec.NoShortcut || len(i.match) > 0 || i.spec.Mirror || i.spec.LogRequests || i.spec.Record != "" {
 		return false
 	}
 	i.mu.Lock()
-	inForce := i.state == active && i.notice == "" && i.plan != nil && !i.plan.Shared
+	inForce := i.state == active && i.notice == "" && !i.beside && i.plan != nil && !i.plan.Shared
 	i.mu.Unlock()
 	return inForce && slices.ContainsFunc(i.target.port.Services, func(svc workload.ServicePort) bool {
 		return slices.Contains(svc.Addresses(), to)
