@@ -24,7 +24,7 @@ func newLeaveCommand(f *factory) *cobra.Command {
 		Short:   "End an intercept and put the workload back as it was",
 		Long: `End an intercept: the app answers again at once, and if nobody else intercepts
 the workload, everything that intercept changed is put back. What colleagues
-changed meanwhile stays.`,
+changed meanwhile stays. Files that mount shows of it are taken away, too.`,
 		Example: `  # Give Deployment back its traffic again
   kubectl tele leave back
 

@@ -252,7 +252,7 @@ func (r *release) workload(ctx context.Context, w *workload.Workload, last bool)
 	case err != nil:
 		return err
 	case !undone:
-		r.progress.Done("others intercept " + r.ref.String() + ": its agent stays for them")
+		r.progress.Done("others use the agent of " + r.ref.String() + ": it stays for them")
 		return nil
 	}
 	for _, line := range leftovers {

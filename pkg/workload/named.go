@@ -18,25 +18,28 @@ import (
 // Service that is written as svc/NAME, whose name is returned too. Of a pod or a
 // ReplicaSet the hint of the error names the workload that owns it.
 func (ks Kinds) Named(ctx context.Context, client kubernetes.Interface, ns, s string) (all []*Workload, service string, err error) {
-	word, name, found := strings.Cut(s, "/")
-	if problems := validation.IsDNS1123Subdomain(name); found && len(problems) > 0 {
-		return nil, "", &hint.Error{
-			Fact: fmt.Sprintf("%q is not a name: %s", name, problems[0]),
-			Mend: fmt.Sprintf("it stands after the slash, as in %s/back", word),
-		}
-	}
+	word, name, _ := strings.Cut(s, "/")
 	switch strings.ToLower(word) {
 	case s: // a name alone
 	case "svc", "service", "services":
+		if err := validName(word, name); err != nil {
+			return nil, "", err
+		}
 		all, err := ks.behind(ctx, client, ns, name)
 		return all, name, err
 	case "po", "pod", "pods":
+		if err := validName(word, name); err != nil {
+			return nil, "", err
+		}
 		pod, err := client.CoreV1().Pods(ns).Get(ctx, name, metav1.GetOptions{})
 		if err != nil {
 			return nil, "", fmt.Errorf("reading pod/%s in namespace %s: %w", name, ns, err)
 		}
 		return nil, "", ks.owned(ctx, client, ns, Ref{Kind: "pod", Name: name}, pod)
 	case "rs", "replicaset", "replicasets", "replicasets.apps":
+		if err := validName(word, name); err != nil {
+			return nil, "", err
+		}
 		rs, err := client.AppsV1().ReplicaSets(ns).Get(ctx, name, metav1.GetOptions{})
 		if err != nil {
 			return nil, "", fmt.Errorf("reading replicaset/%s in namespace %s: %w", name, ns, err)
@@ -52,6 +55,17 @@ func (ks Kinds) Named(ctx context.Context, client kubernetes.Interface, ns, s st
 		return nil, "", err
 	}
 	return []*Workload{w}, "", nil
+}
+
+// validName returns an error unless an API server can be asked for the name.
+func validName(word, name string) error {
+	if problems := validation.IsDNS1123Subdomain(name); len(problems) > 0 {
+		return &hint.Error{
+			Fact: fmt.Sprintf("%q is not a name: %s", name, problems[0]),
+			Mend: fmt.Sprintf("it stands after the slash, as in %s/back", word),
+		}
+	}
+	return nil
 }
 
 // ServiceNamed reports the name of a Service that is written as svc/NAME.

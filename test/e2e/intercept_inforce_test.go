@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -35,8 +36,11 @@ func TestInterceptInForce(t *testing.T) {
 			for i := range loops {
 				loops[i] = startLoop(t, url, tt.args...)
 			}
-			timed(t, desk, "intercept", name, "--port", serve(t, desk, http.HandlerFunc(echo)))
+			said := teleSays(t, desk, "intercept", name, "--port", serve(t, desk, http.HandlerFunc(echo))).Stderr
 			begun := time.Now()
+			// On a machine so busy that the nodes are late, that is what it has to say.
+			inForce := !strings.Contains(said, "was not seen to lead to the agents")
+			t.Logf("in force: %t: %s", inForce, said)
 			for _, l := range loops {
 				l.since(t, begun, "the laptop", byLaptop)
 			}
@@ -49,7 +53,7 @@ func TestInterceptInForce(t *testing.T) {
 			over := time.Now()
 			for i, l := range loops {
 				l.since(t, over, "the app", byApp)
-				if late := l.late(begun, left, byApp); late > 0 && len(nodes) == len(loops) {
+				if late := l.late(begun, left, byApp); late > 0 && inForce && len(nodes) == len(loops) {
 					t.Errorf("client %d: the app answered %s after intercept had returned", i, late)
 				}
 				if late := l.late(over, time.Now(), byLaptop); late > 0 {

@@ -86,7 +86,7 @@ func readable(t *testing.T, name string) {
 // hangs and nothing stays.
 func TestInterceptMount(t *testing.T) {
 	t.Parallel()
-	const name = "im-app"
+	const name = "mount-app"
 	readable(t, name)
 	deploy(t, manifests.HTTP(name, manifests.Options{Image: world.AppsImage, Args: withSocket, Mutate: readers(name)}))
 	before := stateOf(t, name, name)
@@ -132,7 +132,7 @@ func TestInterceptMount(t *testing.T) {
 		"wc -c <var/run/secrets/kubernetes.io/serviceaccount/namespace":                                 fmt.Sprint(len(namespace)),
 		"grep -rl hello . | grep -v '/\\.\\.' | sort":                                                   "./etc/one.yaml",
 		"touch data/new 2>&1 | grep -c 'Read-only'":                                                     "1",
-		"curl -sS --max-time 60 --unix-socket data/app.sock http://app/ | grep -c '\"pod\": \"im-app-'": "1",
+		"curl -sS --max-time 60 --unix-socket data/app.sock http://app/ | grep -c '\"pod\": \"mount-app-'": "1",
 	} {
 		if got := sh(script); got != want {
 			t.Errorf("%s: %q, want %q", script, got, want)
@@ -200,7 +200,7 @@ func TestInterceptMount(t *testing.T) {
 // is away for a while, and by a laptop that slept, are what they are in the pod; who is in
 // the folder at the end holds nothing up. It is not run beside others, whose times it would spoil.
 func TestInterceptMountLoad(t *testing.T) {
-	const name, files, size = "im-load", 10_000, 1 << 30
+	const name, files, size = "mount-load", 10_000, 1 << 30
 	deploy(t, manifests.HTTP(name, manifests.Options{Replicas: 1, Image: world.AppsImage, Mutate: func(pod *corev1.PodTemplateSpec) {
 		pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{Name: "data", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}})
 		c := &pod.Spec.Containers[0]
@@ -289,7 +289,7 @@ func TestInterceptMountLoad(t *testing.T) {
 // TestMountCopy: the volumes of a container are copied by tar in it, with nothing changed in
 // the cluster, and by an agent's files where there is no tar.
 func TestMountCopy(t *testing.T) {
-	const name, bare = "mc-tools", "mc-bare"
+	const name, bare = "copy-tools", "copy-bare"
 	tools, err := world.LoadTools(t.Context(), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -349,7 +349,7 @@ func TestMountCopy(t *testing.T) {
 // of this machine, and what it has written is the pod's.
 func TestInterceptMountWrite(t *testing.T) {
 	t.Parallel()
-	const name = "im-write"
+	const name = "mount-write"
 	tools, err := world.LoadTools(t.Context(), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -401,7 +401,7 @@ func TestInterceptMountWrite(t *testing.T) {
 // beside a colleague's intercept, and until the last has left.
 func TestMount(t *testing.T) {
 	t.Parallel()
-	const name, worker = "m-app", "m-worker"
+	const name, worker = "show-app", "show-worker"
 	for _, app := range []string{name, worker} {
 		readable(t, app)
 	}
