@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/kubectl-tele/kubectl-tele/pkg/hint"
 )
@@ -18,7 +20,8 @@ import (
 var errCutOff = errors.New("the archive is cut off")
 
 // Unpack is Copy from a tar archive, which open begins. One that is cut off is asked for
-// again: what a command in a container prints last may be lost when it ends. A CloseWrite
+// again: what a command in a container prints last may be lost when it ends. One of which
+// nothing comes for a minute is given up, where it has a SetReadDeadline. A CloseWrite
 // of the archive is called at its end; what reading says then, of files that could not be
 // read, is among what is left.
 func Unpack(ctx context.Context, dir string, open func(ctx context.Context) (io.ReadCloser, error)) (Copied, error) {
@@ -56,7 +59,7 @@ func (f *folder) unpack(ctx context.Context, open func(ctx context.Context) (io.
 	}
 	defer func() { _ = archive.Close() }()
 	defer context.AfterFunc(ctx, func() { _ = archive.Close() })()
-	source := &stream{Reader: archive}
+	source := &stream{ReadCloser: archive}
 	for r := tar.NewReader(source); ; {
 		h, err := r.Next()
 		switch {
@@ -64,7 +67,7 @@ func (f *folder) unpack(ctx context.Context, open func(ctx context.Context) (io.
 			if conn, ok := archive.(interface{ CloseWrite() error }); ok {
 				_ = conn.CloseWrite()
 			}
-			_, said := io.Copy(io.Discard, archive)
+			_, said := io.Copy(io.Discard, source)
 			if said != nil {
 				f.copied.Left = append(f.copied.Left, said.Error())
 			}
@@ -109,12 +112,18 @@ func (f *folder) unpackOne(name string, h *tar.Header, content io.Reader) error 
 
 // stream notes how an archive ends.
 type stream struct {
-	io.Reader
+	io.ReadCloser
 	ended error
 }
 
 func (s *stream) Read(p []byte) (int, error) {
-	n, err := s.Reader.Read(p)
+	if conn, ok := s.ReadCloser.(interface{ SetReadDeadline(time.Time) error }); ok {
+		_ = conn.SetReadDeadline(time.Now().Add(askLimit))
+	}
+	n, err := s.ReadCloser.Read(p)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = errLate
+	}
 	if err != nil {
 		s.ended = err
 	}

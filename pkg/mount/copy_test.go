@@ -10,12 +10,14 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -302,3 +304,21 @@ func TestUnpack(t *testing.T) {
 type failing struct{ err error }
 
 func (f failing) Read([]byte) (int, error) { return 0, f.err }
+
+// TestUnpackWaitsNotForEver: an archive of which nothing comes is given up, at its end too.
+func TestUnpackWaitsNotForEver(t *testing.T) {
+	all := archive(t, tar.Header{Name: "a"})
+	for _, said := range [][]byte{nil, all[:600], all} {
+		dir := t.TempDir()
+		synctest.Test(t, func(t *testing.T) {
+			near, far := net.Pipe()
+			defer func() { _ = far.Close() }()
+			go func() { _, _ = far.Write(said) }()
+			copied, err := Unpack(t.Context(), dir, func(context.Context) (io.ReadCloser, error) { return near, nil })
+			whole := len(said) == len(all)
+			if whole && (err != nil || copied.Files != 1 || !slices.Contains(copied.Left, errLate.Error())) || !whole && !errors.Is(err, errLate) {
+				t.Errorf("after %d bytes: %+v, %v", len(said), copied, err)
+			}
+		})
+	}
+}
