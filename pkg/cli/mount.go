@@ -126,15 +126,11 @@ func (o *mountOptions) copy(ctx context.Context, progress *printer) error {
 	}
 	asked, cancel := context.WithTimeoutCause(ctx, clusterLimit, fmt.Errorf("the cluster did not answer within %s", clusterLimit))
 	defer cancel()
-	ref, err := c.Kinds().Parse(o.spec.Workload)
+	workloads, _, err := c.Kinds().Named(asked, c.Client(), c.Namespace(), o.spec.Workload)
 	if err != nil {
 		return err
 	}
-	w, err := c.Kinds().Get(asked, c.Client(), c.Namespace(), ref)
-	if err != nil {
-		return err
-	}
-	archive, err := c.Archive(asked, w, o.spec.Container)
+	archive, err := c.Archive(asked, workloads[0], o.spec.Container)
 	if err != nil {
 		return err
 	}
