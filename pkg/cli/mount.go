@@ -32,7 +32,7 @@ func newMountCommand(f *factory) *cobra.Command {
 		Short:   "Show the volumes of a workload's container in a folder of this laptop",
 		Long: `Show the volumes of a workload's container, ConfigMaps and Secrets among them, in
 a folder of this laptop: at the container's own paths below DIR, live, for you
-alone, until leave or quit. No traffic is touched, but a small agent container
+alone, until kubectl tele leave WORKLOAD, or quit. No traffic is touched, but a small agent container
 joins the workload's pods in one rolling update, and is gone after leave.
 
 With --copy nothing in the cluster is changed: the container writes its volumes
@@ -45,9 +45,6 @@ To have files and traffic, there is kubectl tele intercept --mount.`,
 
   # Of a certain container, and to write to its disks
   kubectl tele mount sts/db ./root -c metrics --rw
-
-  # Take them away
-  kubectl tele leave back
 
   # Copies of them
   kubectl tele mount back ./root --copy`,
