@@ -32,8 +32,9 @@ func newMountCommand(f *factory) *cobra.Command {
 		Short:   "Show the volumes of a workload's container in a folder of this laptop",
 		Long: `Show the volumes of a workload's container, ConfigMaps and Secrets among them, in
 a folder of this laptop: at the container's own paths below DIR, live, for you
-alone, until kubectl tele leave WORKLOAD, or quit. No traffic is touched, but a small agent container
-joins the workload's pods in one rolling update, and is gone after leave.
+alone, until kubectl tele leave WORKLOAD, or quit. No traffic is touched, but a
+small agent container joins the workload's pods in one rolling update, and is
+gone after leave.
 
 With --copy nothing in the cluster is changed: the container writes its volumes
 as an archive, once, and the copies stay until you remove them. Its image needs
