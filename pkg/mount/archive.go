@@ -104,7 +104,12 @@ func (f *folder) unpackOne(name string, h *tar.Header, content io.Reader) error 
 	case tar.TypeSymlink:
 		return f.symlink(name, h.Linkname)
 	case tar.TypeLink:
-		return f.link(name, h.Linkname)
+		err := f.link(name, h.Linkname)
+		if errors.Is(err, fs.ErrNotExist) {
+			f.leave(name, "another name of what is not copied")
+			return nil
+		}
+		return err
 	}
 	f.leave(name, "no file, folder or link")
 	return nil

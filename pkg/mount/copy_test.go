@@ -251,9 +251,10 @@ func TestUnpack(t *testing.T) {
 		tar.Header{Name: "etc/c", Typeflag: tar.TypeSymlink, Linkname: "b"}, tar.Header{Name: "etc/d", Typeflag: tar.TypeLink, Linkname: "etc/b"},
 		tar.Header{Name: "../up"}, tar.Header{Name: "/abs"}, tar.Header{Name: "out", Typeflag: tar.TypeSymlink, Linkname: outside},
 		tar.Header{Name: "etc/b"}, tar.Header{Name: "etc/pipe", Typeflag: tar.TypeFifo},
+		tar.Header{Name: "etc/e", Typeflag: tar.TypeLink, Linkname: "etc/absent"},
 	)
 	copied, err := unpack(t, dir, bytes.NewReader(all))
-	if err != nil || copied.Files != 4 || !slices.Equal(copied.Left, []string{"/etc/b: its name is taken by another", "/etc/pipe: no file, folder or link"}) {
+	if err != nil || copied.Files != 4 || !slices.Equal(copied.Left, []string{"/etc/b: its name is taken by another", "/etc/e: another name of what is not copied", "/etc/pipe: no file, folder or link"}) {
 		t.Errorf("%+v, %v", copied, err)
 	}
 	want := map[string]string{
@@ -285,7 +286,7 @@ func TestUnpack(t *testing.T) {
 		if copied, err := unpack(t, dir, bytes.NewReader(all[:n])); !errors.Is(err, errCutOff) || len(tree(t, dir)) > 0 {
 			t.Fatalf("cut off after %d: %+v, %v", n, copied, err)
 		}
-		if copied, err := unpack(t, dir, bytes.NewReader(all[:n]), bytes.NewReader(all)); err != nil || copied.Files != 4 || len(copied.Left) != 2 {
+		if copied, err := unpack(t, dir, bytes.NewReader(all[:n]), bytes.NewReader(all)); err != nil || copied.Files != 4 || len(copied.Left) != 3 {
 			t.Fatalf("cut off after %d, then whole: %+v, %v", n, copied, err)
 		}
 	}

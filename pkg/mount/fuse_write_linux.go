@@ -113,6 +113,11 @@ func (n *node) Rename(_ context.Context, name string, to fs.InodeEmbedder, newNa
 
 func (n *node) Setattr(_ context.Context, _ fs.FileHandle, in *fuse.SetAttrIn, out *fuse.AttrOut) syscall.Errno {
 	path := n.path()
+	uid, ok := in.GetUID()
+	gid, also := in.GetGID()
+	if ok && int(uid) != os.Getuid() || also && int(gid) != os.Getgid() { // as whose they are shown
+		return syscall.EPERM
+	}
 	err := n.change(func(c *sftp.Client) error {
 		if size, ok := in.GetSize(); ok {
 			if err := c.Truncate(path, int64(size)); err != nil {
@@ -131,7 +136,7 @@ func (n *node) Setattr(_ context.Context, _ fs.FileHandle, in *fuse.SetAttrIn, o
 			}
 			return c.Chtimes(path, used, changed)
 		}
-		return nil // owners are what they are
+		return nil
 	})
 	if err != 0 {
 		return err

@@ -372,7 +372,7 @@ func TestInterceptMountWrite(t *testing.T) {
 	for _, step := range []struct{ script, want string }{
 		{"echo one >a && echo two >>a && cat a && stat -c %s a", "one\ntwo\n8"},
 		{"chmod 755 a && stat -c %a a && touch -d @1700000000 a && stat -c %Y a", "700\n1700000000"},
-		{"truncate -s 3 a && cat a", "one"},
+		{"truncate -s 3 a && cat a && chown 0:0 a && chown 1 a 2>&1 | grep -c 'not permitted'", "one1"},
 		{"mkdir -p d/e && mv a d/e/b && ls d/e && ln -s e/b d/link && cat d/link", "b\none"},
 		{"echo new >a && mv a d/e/b && cat d/e/b && rm -r d && ls", "new\npod"},
 		{"rmdir ../data 2>/dev/null || echo refused", "refused"},
