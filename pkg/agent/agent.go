@@ -105,7 +105,7 @@ func (a *Agent) ControlPort() uint16 { return a.cfg.ControlPort }
 func (a *Agent) CapturePorts() []uint16 {
 	var ports []uint16
 	for _, c := range a.captures.list() {
-		ports = append(ports, c.Listen)
+		ports = append(ports, c.spec().Listen)
 	}
 	return ports
 }

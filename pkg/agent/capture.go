@@ -20,31 +20,71 @@ import (
 // appTimeout bounds the dial to the app, which is in the same pod.
 const appTimeout = 10 * time.Second
 
-// capture is one captured port. Each connection goes to the session that
+// captured is a captured port: a capture of TCP, or a udpCapture.
+type captured interface {
+	spec() api.Capture
+	// serve takes what comes until ctx ends or close, and returns when all of it is over.
+	serve(ctx context.Context)
+	// close stops listening. It may be called again.
+	close()
+	// busy reports whether somebody would miss the capture now.
+	busy() bool
+	info() api.CaptureInfo
+}
+
+// captureBase is what captures of all protocols have.
+type captureBase struct {
+	api.Capture
+	agent *Agent
+	last  atomic.Int64 // when something new came, in nanoseconds after the agent's start; 0: never
+}
+
+func (c *captureBase) spec() api.Capture { return c.Capture }
+
+// touch notes that something new comes.
+func (c *captureBase) touch() { c.last.Store(int64(max(time.Since(c.agent.started), 1))) }
+
+// idle returns since when nothing new came; ok is false if there never was anything.
+func (c *captureBase) idle() (since time.Duration, ok bool) {
+	last := c.last.Load()
+	return time.Since(c.agent.started) - time.Duration(last), last != 0
+}
+
+func (c *captureBase) describe(active int) api.CaptureInfo {
+	info := api.CaptureInfo{Capture: c.Capture, Active: active, IdleSeconds: -1, Holders: c.agent.reg.holders(c.Port())}
+	if since, ok := c.idle(); ok {
+		info.IdleSeconds = since.Seconds()
+	}
+	return info
+}
+
+// capture is one captured port of TCP. Each connection goes to the session that
 // holds the port at that moment, or to the app; it stays there.
 type capture struct {
-	api.Capture
+	captureBase
 	listener *net.TCPListener
-	agent    *Agent
 
 	active atomic.Int64
 	whole  atomic.Int64 // of those, what goes to the app without being looked into
 	routed atomic.Int64 // of those, what is looked into
 	along  atomic.Int64 // what is watched or copied as it passes whole
 	opaque opacities
-	last   atomic.Int64 // nanoseconds after the agent's start; 0: no connection yet
 }
 
 func newCapture(c api.Capture, l *net.TCPListener, a *Agent) *capture {
-	return &capture{Capture: c, listener: l, agent: a}
+	return &capture{captureBase: captureBase{Capture: c, agent: a}, listener: l}
 }
+
+func (c *capture) close() { _ = c.listener.Close() }
+
+func (c *capture) busy() bool { return c.active.Load() > 0 }
 
 // serve takes connections until ctx ends, which resets those that are open.
 func (c *capture) serve(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	acceptAll(ctx, c.listener, c.agent.cfg.Log, func(conn net.Conn) {
-		c.last.Store(int64(max(time.Since(c.agent.started), 1)))
+		c.touch()
 		c.active.Add(1)
 		wg.Add(1)
 		go c.handle(ctx, conn.(*net.TCPConn), func() {
@@ -57,11 +97,11 @@ func (c *capture) serve(ctx context.Context) {
 // handle calls done when the connection has ended; it may go on when handle returns.
 func (c *capture) handle(ctx context.Context, client *net.TCPConn, done func()) {
 	log := c.agent.cfg.Log
-	if c.agent.reg.looks(c.App) {
+	if c.agent.reg.looks(c.Port()) {
 		c.route(ctx, client, done)
 		return
 	}
-	if len(c.agent.reg.copies(c.App)) > 0 {
+	if len(c.agent.reg.copies(c.Port())) > 0 {
 		if flow := c.offerProbe(ctx, client); flow != nil {
 			defer done()
 			_, _ = splice.Splice(ctx, flow, client)
@@ -130,7 +170,7 @@ func (c *capture) forwardWhole(ctx context.Context, client *net.TCPConn, done fu
 // It returns nil if the connection is to go to the app, and the claim alone if it is
 // to be refused. It reads nothing from the client.
 func (c *capture) offerWhole(ctx context.Context, client *net.TCPConn) (*tunnel.Flow, *claim) {
-	claim := c.agent.reg.of(c.App)
+	claim := c.agent.reg.of(c.Port())
 	if claim == nil {
 		return nil, nil
 	}
@@ -148,16 +188,21 @@ func (c *capture) offerWhole(ctx context.Context, client *net.TCPConn) (*tunnel.
 
 // offer asks a session to take the connection, or requests of it.
 func (c *capture) offer(ctx context.Context, to *claim, client *net.TCPConn, probe bool) (*tunnel.Flow, error) {
-	meta, err := json.Marshal(api.Captured{
-		Port: c.App, Remote: client.RemoteAddr().String(), Local: client.LocalAddr().String(), MSS: announced(client), Probe: probe,
+	return c.agent.offer(ctx, to, api.NetworkIntercept, api.Captured{
+		Port: c.Port(), Remote: client.RemoteAddr().String(), Local: client.LocalAddr().String(), MSS: announced(client), Probe: probe,
 	})
+}
+
+// offer asks a session to take what was captured.
+func (a *Agent) offer(ctx context.Context, to *claim, network string, what api.Captured) (*tunnel.Flow, error) {
+	meta, err := json.Marshal(what)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.agent.cfg.OfferTimeout)
+	ctx, cancel := context.WithTimeout(ctx, a.cfg.OfferTimeout)
 	defer cancel()
 	defer context.AfterFunc(to.ended, cancel)()
-	flow, err := to.tunnel.Open(ctx, tunnel.Target{Network: api.NetworkIntercept, Address: to.registration.ID, Meta: meta})
+	flow, err := to.tunnel.Open(ctx, tunnel.Target{Network: network, Address: to.registration.ID, Meta: meta})
 	if err != nil {
 		return nil, err
 	}
@@ -192,10 +237,7 @@ func (c *capture) dialApp(ctx context.Context, client *net.TCPConn) (*net.TCPCon
 }
 
 func (c *capture) info() api.CaptureInfo {
-	info := api.CaptureInfo{Capture: c.Capture, Active: int(c.active.Load()), IdleSeconds: -1}
-	if last := c.last.Load(); last != 0 {
-		info.IdleSeconds = (time.Since(c.agent.started) - time.Duration(last)).Seconds()
-	}
-	info.Holders, info.Whole, info.Opaque = c.agent.reg.holders(c.App), int(c.whole.Load()), c.opaque.counts()
+	info := c.describe(int(c.active.Load()))
+	info.Whole, info.Opaque = int(c.whole.Load()), c.opaque.counts()
 	return info
 }

@@ -18,7 +18,7 @@ type captureSet struct {
 	agent *Agent
 
 	mu      sync.Mutex
-	all     []*capture
+	all     captureList
 	serving context.Context // nil before serve
 	closed  bool
 	wg      sync.WaitGroup // captures that are served
@@ -37,10 +37,7 @@ func (s *captureSet) add(asked []api.Capture) ([]api.Capture, error) {
 	if s.closed {
 		return nil, errClosing
 	}
-	var old []api.Capture
-	for _, c := range s.all {
-		old = append(old, c.Capture)
-	}
+	old := s.all.ports()
 	var missing []api.Capture
 	for _, c := range asked {
 		if !contains(old, c) && !contains(missing, c) {
@@ -60,12 +57,12 @@ func (s *captureSet) add(asked []api.Capture) ([]api.Capture, error) {
 		return nil, err
 	}
 	for _, c := range added {
-		s.agent.reg.capture(c.App)
+		s.agent.reg.capture(c.spec().Port())
 		s.all = append(s.all, c)
 		s.start(c)
 	}
 	answer := make([]api.Capture, 0, len(asked))
-	have := captureList(s.all).ports()
+	have := s.all.ports()
 	for _, c := range asked {
 		i := slices.IndexFunc(have, func(h api.Capture) bool { return meets(h, c) })
 		answer = append(answer, have[i])
@@ -75,7 +72,7 @@ func (s *captureSet) add(asked []api.Capture) ([]api.Capture, error) {
 
 // meets reports whether a capture is what is asked for.
 func meets(c, asked api.Capture) bool {
-	return c.App == asked.App && (c.Listen == asked.Listen || asked.Listen == 0)
+	return c.Port() == asked.Port() && (c.Listen == asked.Listen || asked.Listen == 0)
 }
 
 func contains(list []api.Capture, asked api.Capture) bool {
@@ -86,14 +83,25 @@ func contains(list []api.Capture, asked api.Capture) bool {
 // are not all.
 func (s *captureSet) listen(captures []api.Capture) (added captureList, err error) {
 	for _, c := range captures {
-		l, err := net.Listen("tcp", net.JoinHostPort("", strconv.Itoa(int(c.Listen))))
+		one, err := s.agent.listenFor(c)
 		if err != nil {
 			return added, fmt.Errorf("capture %s: %w", c, err)
 		}
-		c.Listen = portOf(l.Addr())
-		added = append(added, newCapture(c, l.(*net.TCPListener), s.agent))
+		added = append(added, one)
 	}
 	return added, nil
+}
+
+func (a *Agent) listenFor(c api.Capture) (captured, error) {
+	if c.Protocol == api.UDP {
+		return listenUDP(c, a)
+	}
+	l, err := net.Listen("tcp", net.JoinHostPort("", strconv.Itoa(int(c.Listen))))
+	if err != nil {
+		return nil, err
+	}
+	c.Listen = portOf(l.Addr())
+	return newCapture(c, l.(*net.TCPListener), a), nil
 }
 
 // serve serves all captures, and those that are added later, until ctx ends.
@@ -107,7 +115,7 @@ func (s *captureSet) serve(ctx context.Context) {
 }
 
 // start serves a capture if captures are served yet; s.mu is held.
-func (s *captureSet) start(c *capture) {
+func (s *captureSet) start(c captured) {
 	if ctx := s.serving; ctx != nil {
 		s.wg.Go(func() { c.serve(ctx) })
 	}
@@ -118,7 +126,7 @@ func (s *captureSet) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
-	captureList(s.all).close()
+	s.all.close()
 }
 
 // wait blocks until no capture is served any more. It may be called after
@@ -133,27 +141,21 @@ func (s *captureSet) list() captureList {
 }
 
 // captureList is a list of captures that listen.
-type captureList []*capture
+type captureList []captured
 
 func (l captureList) ports() []api.Capture {
 	ports := make([]api.Capture, 0, len(l))
 	for _, c := range l {
-		ports = append(ports, c.Capture)
+		ports = append(ports, c.spec())
 	}
 	return ports
 }
 
-// active returns the number of open connections.
-func (l captureList) active() int {
-	n := 0
-	for _, c := range l {
-		n += int(c.active.Load())
-	}
-	return n
-}
+// busy reports whether any of them is.
+func (l captureList) busy() bool { return slices.ContainsFunc(l, captured.busy) }
 
 func (l captureList) close() {
 	for _, c := range l {
-		_ = c.listener.Close()
+		c.close()
 	}
 }

@@ -44,6 +44,9 @@ type Config struct {
 	// incomplete, 20 KiB at rest. What comes beyond goes to the app as it is.
 	// Default 512, which is 40 MiB at the worst.
 	MaxRouted int
+	// MaxAssociations bounds the associations of one captured port of UDP at a time: the one
+	// at rest for the longest goes when another comes. Default 2048.
+	MaxAssociations int
 	// ProbeHold is how long a probe's connection is held at most, and a bound
 	// of its dial. Default 10 s.
 	ProbeHold time.Duration
@@ -82,6 +85,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Memory == 0 {
 		c.Memory = 64 << 20
+	}
+	if c.MaxAssociations == 0 {
+		c.MaxAssociations = 2048
 	}
 	if c.MaxRouted == 0 {
 		c.MaxRouted = 512

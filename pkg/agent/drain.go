@@ -7,11 +7,13 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 )
 
-// drain waits until no app accepts connections any more and the captured
-// connections are over, for at most DrainLimit: while the pod ends, the
-// endpoints still point here for a while, and well-made apps go on serving.
+// drain waits until no app accepts connections any more and no capture is busy, for
+// at most DrainLimit: while the pod ends, the endpoints still point here for a while,
+// and well-made apps go on serving.
 func (a *Agent) drain(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, a.cfg.DrainLimit)
 	defer cancel()
@@ -26,7 +28,7 @@ func (a *Agent) drain(ctx context.Context) {
 		} else {
 			refusals = 0
 		}
-		if refusals >= 2 && a.captures.list().active() == 0 {
+		if refusals >= 2 && !a.captures.list().busy() {
 			return
 		}
 		select {
@@ -38,10 +40,16 @@ func (a *Agent) drain(ctx context.Context) {
 }
 
 // appsClosed reports whether every app's port refuses connections. Anything but
-// a refusal counts as open.
+// a refusal counts as open. Of UDP that a port is bound does.
 func (a *Agent) appsClosed(ctx context.Context) bool {
 	d := net.Dialer{Timeout: time.Second}
-	for _, c := range a.captures.list() {
+	for _, c := range a.captures.list().ports() {
+		if c.Protocol == api.UDP {
+			if bound, _ := udpBound(c.App); bound {
+				return false
+			}
+			continue
+		}
 		for _, ip := range a.cfg.PodIPs {
 			conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(ip.String(), strconv.Itoa(int(c.App))))
 			if err == nil {

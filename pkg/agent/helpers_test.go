@@ -40,7 +40,9 @@ func startAgent(t testing.TB, cfg Config) *testAgent {
 	t.Helper()
 	cfg.Key, cfg.AllowLoopback = testKey, true
 	cfg.PodIPs = []netip.Addr{podIP}
-	cfg.DrainPoll = 5 * time.Millisecond
+	if cfg.DrainPoll == 0 {
+		cfg.DrainPoll = 5 * time.Millisecond
+	}
 	if cfg.DrainLimit == 0 {
 		cfg.DrainLimit = time.Millisecond
 	}
@@ -101,7 +103,7 @@ func (a *testAgent) capturePort() string {
 func startIntercept(t *testing.T, tun *tunnel.Tunnel, id string, port uint16, user string) (*tunnel.Flow, error) {
 	t.Helper()
 	return register(t, tun, api.Registration{
-		ID: id, Owner: api.Owner{User: user, Host: "host"}, Rules: []api.Rule{{Port: port, Action: api.Take}},
+		ID: id, Owner: api.Owner{User: user, Host: "host"}, Rules: []api.Rule{{Port: api.Port{Number: port}, Action: api.Take}},
 	})
 }
 

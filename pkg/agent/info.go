@@ -39,7 +39,7 @@ func (a *Agent) Info() api.Info {
 }
 
 func (a *Agent) features() []api.Feature {
-	f := []api.Feature{api.FeatureRules, api.FeatureMatch, api.FeatureDown, api.FeatureMirror, api.FeatureTakeOver, api.FeatureListen, api.FeatureWatch, api.FeatureReaders}
+	f := []api.Feature{api.FeatureRules, api.FeatureMatch, api.FeatureDown, api.FeatureMirror, api.FeatureTakeOver, api.FeatureListen, api.FeatureWatch, api.FeatureReaders, api.FeatureUDP}
 	if canProbe {
 		f = append(f, api.FeatureProbe)
 	}

@@ -17,9 +17,9 @@ import (
 // which captured port. All methods may be called concurrently.
 type registry struct {
 	mu         sync.Mutex
-	ports      map[uint16][]*claim // by the app's captured port, in the order to ask
-	mirrors    map[uint16][]*claim // those that get copies
-	reading    []*hold             // those without rules
+	ports      map[api.Port][]*claim // by the app's captured port, in the order to ask
+	mirrors    map[api.Port][]*claim // those that get copies
+	reading    []*hold               // those without rules
 	sessions   map[*tunnel.Tunnel]string
 	lastActive time.Time // when the last session went; or the start
 }
@@ -100,10 +100,10 @@ func (h *hold) same(other *hold) bool {
 }
 
 // notCapturedError is a port that a registration asks for in vain.
-type notCapturedError struct{ port uint16 }
+type notCapturedError struct{ port api.Port }
 
 func (e *notCapturedError) Error() string {
-	return fmt.Sprintf("port %d: port is not captured here", e.port)
+	return fmt.Sprintf("port %s: port is not captured here", e.port)
 }
 
 // conflictError tells who holds a port.
@@ -113,7 +113,7 @@ type conflictError struct {
 
 func (e *conflictError) Error() string {
 	owner := e.holder.registration.Owner
-	text := fmt.Sprintf("port %d is intercepted by %s@%s since %s", e.holder.rule.Port, owner.User, owner.Host, owner.Since.UTC().Format(time.RFC3339))
+	text := fmt.Sprintf("port %s is intercepted by %s@%s since %s", e.holder.rule.Port, owner.User, owner.Host, owner.Since.UTC().Format(time.RFC3339))
 	if !e.holder.match.All() {
 		text = fmt.Sprintf("%s, whose requests (%s) are among or contain these (%s)", text, e.holder.match, e.asked.match)
 	}
@@ -125,15 +125,15 @@ func (e *conflictError) Error() string {
 
 func newRegistry() *registry {
 	return &registry{
-		ports:      make(map[uint16][]*claim),
-		mirrors:    make(map[uint16][]*claim),
+		ports:      make(map[api.Port][]*claim),
+		mirrors:    make(map[api.Port][]*claim),
 		sessions:   make(map[*tunnel.Tunnel]string),
 		lastActive: time.Now(),
 	}
 }
 
 // capture makes an app's port one that registrations can hold.
-func (r *registry) capture(port uint16) {
+func (r *registry) capture(port api.Port) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if _, captured := r.ports[port]; !captured {
@@ -177,7 +177,7 @@ func (r *registry) add(registration api.Registration, t *tunnel.Tunnel) (*hold, 
 		}
 		claims = append(claims, asked)
 	}
-	for _, all := range []map[uint16][]*claim{r.ports, r.mirrors} {
+	for _, all := range []map[api.Port][]*claim{r.ports, r.mirrors} {
 		for _, others := range all {
 			for _, other := range others {
 				if other.same(h) {
@@ -229,7 +229,7 @@ func (r *registry) removeLocked(h *hold) {
 	h.end()
 	r.reading = slices.DeleteFunc(r.reading, func(other *hold) bool { return other == h })
 	for _, rule := range h.registration.Rules {
-		for _, all := range []map[uint16][]*claim{r.ports, r.mirrors} {
+		for _, all := range []map[api.Port][]*claim{r.ports, r.mirrors} {
 			others := slices.Clone(all[rule.Port]) // who asks may hold the list
 			all[rule.Port] = slices.DeleteFunc(others, func(c *claim) bool { return c.hold == h })
 		}
@@ -238,7 +238,7 @@ func (r *registry) removeLocked(h *hold) {
 
 // claims returns the rules of an app's port in the order to ask. The caller does
 // not change the list.
-func (r *registry) claims(port uint16) []*claim {
+func (r *registry) claims(port api.Port) []*claim {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.ports[port]
@@ -246,14 +246,14 @@ func (r *registry) claims(port uint16) []*claim {
 
 // copies returns the rules of an app's port that get copies. The caller does not change
 // the list.
-func (r *registry) copies(port uint16) []*claim {
+func (r *registry) copies(port api.Port) []*claim {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.mirrors[port]
 }
 
 // of returns the claim of the live holder of all traffic of an app's port, or nil.
-func (r *registry) of(port uint16) *claim {
+func (r *registry) of(port api.Port) *claim {
 	for _, c := range r.claims(port) {
 		if c.match.All() && c.alive() {
 			return c
@@ -264,13 +264,13 @@ func (r *registry) of(port uint16) *claim {
 
 // looks reports whether connections to an app's port are to be looked into: a live
 // session has a rule of requests.
-func (r *registry) looks(port uint16) bool {
+func (r *registry) looks(port api.Port) bool {
 	ofRequests := func(c *claim) bool { return !c.match.All() && c.alive() }
 	return slices.ContainsFunc(r.claims(port), ofRequests) || slices.ContainsFunc(r.copies(port), ofRequests)
 }
 
 // holders tells who has rules for an app's port, reached or not.
-func (r *registry) holders(port uint16) (all []api.Holder) {
+func (r *registry) holders(port api.Port) (all []api.Holder) {
 	for _, c := range slices.Concat(r.claims(port), r.copies(port)) {
 		h, ok := c.describe()
 		if !ok {

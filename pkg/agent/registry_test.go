@@ -21,7 +21,7 @@ import (
 func take(id string, ports ...uint16) api.Registration {
 	r := api.Registration{ID: id, Owner: api.Owner{User: id + "'s user", Host: "host"}}
 	for _, p := range ports {
-		r.Rules = append(r.Rules, api.Rule{Port: p, Action: api.Take})
+		r.Rules = append(r.Rules, api.Rule{Port: api.Port{Number: p}, Action: api.Take})
 	}
 	return r
 }
@@ -177,12 +177,12 @@ func TestRegistrationOfLostSession(t *testing.T) {
 	a, first, second := startTwoApps(t, Config{PingInterval: 20 * time.Millisecond, PingTimeout: 100 * time.Millisecond})
 	lost, freeze := a.connectFrozen(t, "lost")
 	mustRegister(t, lost, take("i", first, second))
-	if h := a.reg.holders(first); len(h) != 1 || h[0].ID != "i" || h[0].LostSeconds != 0 {
+	if h := a.reg.holders(api.Port{Number: first}); len(h) != 1 || h[0].ID != "i" || h[0].LostSeconds != 0 {
 		t.Errorf("the holders are told as %+v", h)
 	}
 	freeze()
 	waitFor(t, "the holder is told as lost", func() bool {
-		h := a.reg.holders(first)
+		h := a.reg.holders(api.Port{Number: first})
 		return len(h) == 1 && h[0].ID == "i" && h[0].LostSeconds > 0
 	})
 	bob := a.connect(t, "bob")
@@ -198,7 +198,7 @@ func TestRegistrationOfLostSession(t *testing.T) {
 	again.TakeOver = true
 	_, err = register(t, a.connect(t, "carol"), again)
 	refusedFor(t, err, tunnel.Conflict, "j's user@host") // who is reached keeps it
-	if held := a.reg.claims(second); len(held) > 0 {
+	if held := a.reg.claims(api.Port{Number: second}); len(held) > 0 {
 		t.Errorf("port %d is still held by %s, which would come back in part", second, held[0].registration.ID)
 	}
 }
@@ -209,7 +209,7 @@ func TestRegistrationAfterACrash(t *testing.T) {
 	lost, freeze := a.connectFrozen(t, "lost")
 	mustRegister(t, lost, take("i", first))
 	freeze()
-	waitFor(t, "the holder is told as lost", func() bool { return a.reg.holders(first)[0].LostSeconds > 0 })
+	waitFor(t, "the holder is told as lost", func() bool { return a.reg.holders(api.Port{Number: first})[0].LostSeconds > 0 })
 	again := take("j", first)
 	again.Owner = take("i").Owner
 	mustRegister(t, a.connect(t, "again"), again)
@@ -251,11 +251,11 @@ func TestReplacedHoldEndsAtOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a.reg.of(second) != nil || old.ended.Err() == nil {
+	if a.reg.of(api.Port{Number: second}) != nil || old.ended.Err() == nil {
 		t.Error("the former hold has not ended")
 	}
 	a.reg.remove(old) // late, as its flow does it
-	if a.reg.of(first).hold != again || again.ended.Err() != nil {
+	if a.reg.of(api.Port{Number: first}).hold != again || again.ended.Err() != nil {
 		t.Error("the new hold has ended with the former")
 	}
 	a.reg.remove(again)

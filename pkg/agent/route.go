@@ -54,7 +54,7 @@ func (c *capture) route(ctx context.Context, client *net.TCPConn, done func()) {
 
 // pick returns the first live session whose rule is about a request.
 func (c *capture) pick(r router.Subject, client *net.TCPConn) router.Taker {
-	for _, claim := range c.agent.reg.claims(c.App) {
+	for _, claim := range c.agent.reg.claims(c.Port()) {
 		if claim.alive() && r.Matches(claim.match) {
 			return taker{c, claim, client}
 		}
@@ -64,7 +64,7 @@ func (c *capture) pick(r router.Subject, client *net.TCPConn) router.Taker {
 
 // mirrors returns the live sessions that get a copy of a request.
 func (c *capture) mirrors(r router.Subject, client *net.TCPConn) (all []router.Mirror) {
-	for _, claim := range c.agent.reg.copies(c.App) {
+	for _, claim := range c.agent.reg.copies(c.Port()) {
 		if !claim.alive() || !r.Matches(claim.match) {
 			continue
 		}
@@ -81,7 +81,7 @@ func (c *capture) mirrors(r router.Subject, client *net.TCPConn) (all []router.M
 func (c *capture) readAlong(ctx context.Context, client *net.TCPConn, to *claim) (conn splice.Conn, end func()) {
 	seen := c.watch(client, to)
 	var copies []*claim
-	for _, claim := range c.agent.reg.copies(c.App) {
+	for _, claim := range c.agent.reg.copies(c.Port()) {
 		if claim.alive() && claim.match.All() {
 			copies = append(copies, claim)
 		}
@@ -119,7 +119,7 @@ func (c *capture) offerProbe(ctx context.Context, client *net.TCPConn) splice.Co
 	if !slices.ContainsFunc(api.ProbeMarks(), func(mark uint16) bool { return api.ProbeRequest{MSS: mark}.Announced(mss) }) {
 		return nil
 	}
-	for _, claim := range slices.Concat(c.agent.reg.claims(c.App), c.agent.reg.copies(c.App)) {
+	for _, claim := range slices.Concat(c.agent.reg.claims(c.Port()), c.agent.reg.copies(c.Port())) {
 		if !claim.alive() {
 			continue
 		}

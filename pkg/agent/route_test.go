@@ -172,12 +172,12 @@ func TestRequestsOfSeveralSessions(t *testing.T) {
 	_, err = register(t, carol, requestsOf("l", "bob", port))
 	refusedFor(t, err, tunnel.Conflict, "whose requests (x-user=bob) are among or contain these (x-user=bob)")
 	_ = global.Close()
-	waitFor(t, "carol has left", func() bool { return len(a.reg.holders(port)) == 2 })
+	waitFor(t, "carol has left", func() bool { return len(a.reg.holders(api.Port{Number: port})) == 2 })
 	check("alice bob app alice")
 	_ = alice.Close()
-	waitFor(t, "alice is gone", func() bool { return len(a.reg.holders(port)) == 1 })
+	waitFor(t, "alice is gone", func() bool { return len(a.reg.holders(api.Port{Number: port})) == 1 })
 	check("app bob app app")
-	if h := a.reg.holders(port)[0]; h.Taken != 3 {
+	if h := a.reg.holders(api.Port{Number: port})[0]; h.Taken != 3 {
 		t.Errorf("bob has taken %d requests, not 3", h.Taken)
 	}
 }
@@ -202,7 +202,7 @@ func TestTooManyToLookInto(t *testing.T) {
 	for range most {
 		idle = append(idle, dial())
 	}
-	routed := &a.captures.list()[0].routed
+	routed := &a.captures.list()[0].(*capture).routed
 	waitFor(t, "all are looked into", func() bool { return routed.Load() == most })
 	conn := dial()
 	if by := askAs(t, conn, bufio.NewReader(conn), "alice"); by != "app" {

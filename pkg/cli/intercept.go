@@ -88,6 +88,9 @@ the intercept ends with it, and its exit code is this command's.`,
   # Or two of them, in one rolling update
   kubectl tele intercept back --port 8080:http --port 9090:grpc
 
+  # A port of UDP; what is of TCP too, such as 53, is that of TCP without /udp
+  kubectl tele intercept dns --port 5353:53/udp
+
   # All workloads behind a Service
   kubectl tele intercept svc/back --port 8080
 
@@ -115,7 +118,7 @@ the intercept ends with it, and its exit code is this command's.`,
 		RunE:              runE(o),
 		ValidArgsFunction: f.completeWorkloads,
 	}
-	cmd.Flags().StringArrayVarP(&o.ports, "port", "p", nil, "`[LOCAL][:PORT]`: port of the handler on localhost, and the port to take, a Service's or container's name or number, or SERVICE:PORT (default: the only one); it may be given several times")
+	cmd.Flags().StringArrayVarP(&o.ports, "port", "p", nil, "`[LOCAL][:PORT]`: port of the handler on localhost, and the port to take, a Service's or container's name or number, or SERVICE:PORT, with /udp where it is of UDP (default: the only one); it may be given several times")
 	cmd.Flags().StringVar(&o.to, "to", "", "`HOST:PORT` of the handler, instead of localhost")
 	cmd.Flags().StringVar(&o.service, "service", "", "the Service whose port is meant, where several select the workload")
 	cmd.Flags().StringVar(&o.container, "container", "", "`NAME` of the container whose environment and files are meant (default: the one that has the port)")
@@ -239,6 +242,15 @@ func (o *interceptOptions) portSpecs() ([]api.PortSpec, error) {
 	return all, nil
 }
 
+// portText is how the user names a port: NUMBER, or NUMBER/udp.
+func portText(number uint16, protocol string) string {
+	text := strconv.Itoa(int(number))
+	if protocol != "" {
+		text += "/" + protocol
+	}
+	return text
+}
+
 // parsePort splits [LOCAL][:PORT]. A PORT that begins with a name, such as
 // SERVICE:PORT, may stand alone.
 func parsePort(flag string) (local, port string, err error) {
@@ -346,7 +358,7 @@ func (o *interceptOptions) print(all []api.InterceptStatus) error {
 			if st.Mirror {
 				doing, what = "Mirroring", "copies of "+strings.TrimSuffix(strings.TrimSuffix(what, " goes"), " go")+" go"
 			}
-			_, _ = fmt.Fprintf(w, "%s %s port %d on %d pods: %s to %s\n", doing, st.Workload, st.Port, len(st.Agents), what, st.Handler)
+			_, _ = fmt.Fprintf(w, "%s %s port %s on %d pods: %s to %s\n", doing, st.Workload, portText(st.Port, st.Protocol), len(st.Agents), what, st.Handler)
 		}
 		st := all[0]
 		if o.match.personal && len(st.Services) > 0 {

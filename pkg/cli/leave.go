@@ -39,7 +39,7 @@ changed meanwhile stays. Files that mount shows of it are taken away, too.`,
 		RunE:              runE(o),
 		ValidArgsFunction: f.completeIntercepts,
 	}
-	cmd.Flags().StringVarP(&o.spec.Port, "port", "p", "", "leave only this `PORT` of the workload, a Service's or container's name or number")
+	cmd.Flags().StringVarP(&o.spec.Port, "port", "p", "", "leave only this `PORT` of the workload, a Service's or container's name or number, with /udp where it is of UDP")
 	cmd.Flags().BoolVar(&o.spec.All, "all", false, "end all intercepts of this session")
 	return cmd
 }

@@ -87,7 +87,7 @@ func (o *listOptions) table(w io.Writer, workloads []api.Workload) {
 			if len(l.Owners) > 0 {
 				var by, since []string
 				for _, owner := range l.Owners {
-					who := fmt.Sprintf("%s@%s:%d", owner.User, owner.Host, owner.Port)
+					who := fmt.Sprintf("%s@%s:%s", owner.User, owner.Host, portText(owner.Port, owner.Protocol))
 					if owner.Port == 0 {
 						who = fmt.Sprintf("%s@%s (files)", owner.User, owner.Host)
 					}

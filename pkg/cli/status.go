@@ -101,7 +101,7 @@ func printStatus(w io.Writer, st api.Status, wide bool) {
 		if i.Port == 0 {
 			_, _ = fmt.Fprintf(w, "  mount     %s: %s\n", i.Workload, i.State)
 		} else {
-			_, _ = fmt.Fprintf(w, "  intercept %s port %d%s -> %s: %s\n", i.Workload, i.Port, what, i.Handler, i.State)
+			_, _ = fmt.Fprintf(w, "  intercept %s port %s%s -> %s: %s\n", i.Workload, portText(i.Port, i.Protocol), what, i.Handler, i.State)
 		}
 		if i.Dir != "" {
 			_, _ = fmt.Fprintf(w, "    files   %s, of container %s\n", i.Dir, i.Container)

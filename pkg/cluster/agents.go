@@ -265,7 +265,7 @@ func (a *Agents) dispatch(ctx context.Context, t *tunnel.Tunnel) {
 		target := req.Target()
 		a.mu.Lock()
 		r := a.registrations[target.Address]
-		if target.Network != api.NetworkIntercept {
+		if target.Network != api.NetworkIntercept && target.Network != api.NetworkDatagrams {
 			r = nil
 		}
 		taken := r != nil && r.take()

@@ -10,7 +10,7 @@ import (
 	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
 )
 
-// Server serves captured connections by one handler. Its methods may be called
+// Server serves captured connections and associations by one handler. Its methods may be called
 // concurrently.
 type Server struct {
 	handler Handler
@@ -37,8 +37,7 @@ func (s *Server) Serve(ctx context.Context, req *tunnel.Request) {
 	defer s.conns.end(pair)
 	conn, err := s.handler.Dial(req.Context())
 	if err != nil {
-		s.failed.Store(&err)
-		s.log.Warn("handler not reached", "handler", s.handler, "err", err)
+		s.missed(err)
 		_ = req.Refuse(tunnel.Refused, "the handler does not answer")
 		return
 	}
@@ -57,8 +56,14 @@ func (s *Server) Serve(ctx context.Context, req *tunnel.Request) {
 	}
 }
 
+// missed notes why the handler was not reached.
+func (s *Server) missed(err error) {
+	s.failed.Store(&err)
+	s.log.Warn("handler not reached", "handler", s.handler, "err", err)
+}
+
 // Drain half-closes each connection once it is idle, and returns when none is
-// open, when ctx ends, or after 10 s.
+// open, nor an association, when ctx ends, or after 10 s.
 func (s *Server) Drain(ctx context.Context) { s.conns.drain(ctx) }
 
 // Failed returns why the handler was not reached by the last connection, nil if

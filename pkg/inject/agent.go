@@ -133,7 +133,7 @@ func fieldRef(path string) *corev1.EnvVarSource {
 func agentArgs(control uint16, captures []Capture, idleExit time.Duration) []string {
 	args := []string{"serve", fmt.Sprintf("--control-port=%d", control)}
 	for _, c := range captures {
-		args = append(args, fmt.Sprintf("--capture=%d:%d", c.Listen, c.App))
+		args = append(args, "--capture="+c.agent().String())
 	}
 	if idleExit > 0 {
 		args = append(args, "--idle-exit="+short(idleExit))
@@ -153,7 +153,7 @@ func short(d time.Duration) string {
 func agentPorts(captures []Capture) []corev1.ContainerPort {
 	var ports []corev1.ContainerPort
 	for _, c := range captures {
-		ports = append(ports, corev1.ContainerPort{Name: c.Name, ContainerPort: int32(c.Listen), Protocol: corev1.ProtocolTCP})
+		ports = append(ports, corev1.ContainerPort{Name: c.Name, ContainerPort: int32(c.Listen), Protocol: objectProtocol(c.Protocol)})
 	}
 	return ports
 }
@@ -165,7 +165,7 @@ type Agent struct {
 	Image       string
 	Key         []byte
 	ControlPort uint16
-	Captures    []Capture // Listen, App and Name alone
+	Captures    []Capture // Listen, App, Protocol and Name alone
 	Native      bool      // a native sidecar
 }
 
@@ -225,15 +225,13 @@ func capturesOf(c *corev1.Container) []Capture {
 		if !found {
 			continue
 		}
-		listen, app, _ := strings.Cut(value, ":")
-		l, err1 := strconv.ParseUint(listen, 10, 16)
-		a, err2 := strconv.ParseUint(app, 10, 16)
-		if err1 != nil || err2 != nil {
+		of, err := api.ParseCapture(value)
+		if err != nil {
 			continue
 		}
-		capture := Capture{Listen: uint16(l), App: uint16(a)}
+		capture := Capture{Listen: of.Listen, App: of.App, Protocol: of.Protocol}
 		for _, p := range c.Ports {
-			if p.ContainerPort == int32(l) {
+			if p.ContainerPort == int32(of.Listen) {
 				capture.Name = p.Name
 			}
 		}

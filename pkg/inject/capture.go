@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/hint"
 	"github.com/kubectl-tele/kubectl-tele/pkg/workload"
 )
@@ -25,11 +26,23 @@ const (
 
 // Capture is one port of the app whose traffic the agent takes.
 type Capture struct {
-	Container string `json:"container"`         // of the app
-	App       uint16 `json:"app"`               // what the app listens on
-	Listen    uint16 `json:"listen"`            // what the agent listens on; 0 lets Sidecar choose
-	Name      string `json:"name,omitempty"`    // the port's name, taken over; "" when it is not
-	Service   bool   `json:"service,omitempty"` // SwitchService is needed too
+	Container string       `json:"container"` // of the app
+	App       uint16       `json:"app"`       // what the app listens on
+	Protocol  api.Protocol `json:"protocol,omitempty"`
+	Listen    uint16       `json:"listen"`            // what the agent listens on; 0 lets Sidecar choose
+	Name      string       `json:"name,omitempty"`    // the port's name, taken over; "" when it is not
+	Service   bool         `json:"service,omitempty"` // SwitchService is needed too
+}
+
+// Port is the app's port.
+func (c Capture) Port() api.Port { return api.Port{Number: c.App, Protocol: c.Protocol} }
+
+// agentPort is the port that the agent listens on in its place.
+func (c Capture) agentPort() api.Port { return api.Port{Number: c.Listen, Protocol: c.Protocol} }
+
+// agent is the capture as the agent knows it.
+func (c Capture) agent() api.Capture {
+	return api.Capture{Listen: c.Listen, App: c.App, Protocol: c.Protocol}
 }
 
 // String says how the port is captured, in a user's words.
@@ -49,18 +62,18 @@ func (c Capture) words() []string { return strings.Split(c.String(), " and ") }
 // PlanCapture decides how the port that a container's app listens on is taken
 // from the services given; others keep leading to the app. The workload and the
 // Services may have been changed by us already.
-func PlanCapture(w *workload.Workload, services []corev1.Service, container string, app uint16, mode Mode) (Capture, error) {
+func PlanCapture(w *workload.Workload, services []corev1.Service, container string, app api.Port, mode Mode) (Capture, error) {
 	spec := &Original(w).Template.Spec
-	capture := Capture{Container: container, App: app}
+	capture := Capture{Container: container, App: app.Number, Protocol: app.Protocol}
 	name := portName(spec, container, app)
-	takeover := name != "" && nameLeadsTo(spec, name, container)
+	takeover := name != "" && nameLeadsTo(spec, name, container, app.Protocol)
 	var numeric, named []string
 	for i := range services {
 		svc := OriginalService(&services[i], CapturesIn(w)...)
 		for _, p := range svc.Spec.Ports {
 			switch {
-			case !isTCP(p.Protocol):
-			case targetNumber(p) == app:
+			case !isOf(p.Protocol, app.Protocol):
+			case targetNumber(p) == app.Number:
 				numeric = append(numeric, svc.Name)
 			case name != "" && p.TargetPort.Type == intstr.String && p.TargetPort.StrVal == name:
 				named = append(named, svc.Name)
@@ -69,15 +82,15 @@ func PlanCapture(w *workload.Workload, services []corev1.Service, container stri
 	}
 	switch {
 	case len(numeric)+len(named) == 0:
-		return Capture{}, fmt.Errorf("no Service leads to port %d of container %s of %s", app, container, w)
+		return Capture{}, fmt.Errorf("no Service leads to port %s of container %s of %s", app, container, w)
 	case mode == ModePortName && len(named) == 0:
 		return Capture{}, &hint.Error{
-			Fact: fmt.Sprintf("capture %s needs a Service whose targetPort is a name; service/%s leads to the number %d", mode, numeric[0], app),
+			Fact: fmt.Sprintf("capture %s needs a Service whose targetPort is a name; service/%s leads to the number %d", mode, numeric[0], app.Number),
 			Mend: "leave --capture out, or use --capture=service",
 		}
 	case mode == ModePortName && len(numeric) > 0:
 		return Capture{}, &hint.Error{
-			Fact: fmt.Sprintf("service/%s leads to the number %d, which capture %s does not take", numeric[0], app, mode),
+			Fact: fmt.Sprintf("service/%s leads to the number %d, which capture %s does not take", numeric[0], app.Number, mode),
 			Mend: fmt.Sprintf("leave --capture out to take both, or choose the Service: --service=%s", named[0]),
 		}
 	case mode == ModePortName && !takeover:
@@ -108,14 +121,14 @@ func targetNumber(p corev1.ServicePort) uint16 {
 	return uint16(p.Port)
 }
 
-// portName is the name of a container's TCP port, "" when it has none.
-func portName(spec *corev1.PodSpec, container string, number uint16) string {
+// portName is the name of a container's port, "" when it has none.
+func portName(spec *corev1.PodSpec, container string, port api.Port) string {
 	for _, c := range workload.Serving(spec) {
 		if c.Name != container {
 			continue
 		}
 		for _, p := range c.Ports {
-			if p.ContainerPort == int32(number) && isTCP(p.Protocol) {
+			if p.ContainerPort == int32(port.Number) && isOf(p.Protocol, port.Protocol) {
 				return p.Name
 			}
 		}
@@ -123,12 +136,12 @@ func portName(spec *corev1.PodSpec, container string, number uint16) string {
 	return ""
 }
 
-// nameLeadsTo reports whether no other container has a TCP port of that name: it
+// nameLeadsTo reports whether no other container has a port of that name and protocol: it
 // would answer to the name once this container's is renamed.
-func nameLeadsTo(spec *corev1.PodSpec, name, container string) bool {
+func nameLeadsTo(spec *corev1.PodSpec, name, container string, protocol api.Protocol) bool {
 	for _, c := range workload.Serving(spec) {
 		for _, p := range c.Ports {
-			if p.Name == name && isTCP(p.Protocol) && c.Name != container {
+			if p.Name == name && isOf(p.Protocol, protocol) && c.Name != container {
 				return false
 			}
 		}
@@ -141,7 +154,7 @@ func nameLeadsTo(spec *corev1.PodSpec, name, container string) bool {
 func mergeCaptures(have, more []Capture) []Capture {
 	all := slices.Clone(have)
 	for _, m := range more {
-		i := slices.IndexFunc(all, func(c Capture) bool { return c.App == m.App })
+		i := slices.IndexFunc(all, func(c Capture) bool { return c.Port() == m.Port() })
 		if i < 0 {
 			all = append(all, m)
 			continue
@@ -153,7 +166,7 @@ func mergeCaptures(have, more []Capture) []Capture {
 }
 
 // chooseListen gives each capture without one a port that nothing in the pod
-// declares.
+// declares, be it of another protocol.
 func chooseListen(spec *corev1.PodSpec, control uint16, captures []Capture) error {
 	taken := map[uint16]bool{control: true}
 	for _, list := range [][]corev1.Container{spec.Containers, spec.InitContainers} {

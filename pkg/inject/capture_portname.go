@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/workload"
 )
 
@@ -18,11 +19,11 @@ func takeOver(spec *corev1.PodSpec, c Capture, lenient bool, reserved map[string
 	if c.Name == "" {
 		return nil, nil
 	}
-	if portName(spec, c.Container, c.App) != c.Name {
+	if portName(spec, c.Container, c.Port()) != c.Name {
 		if lenient {
 			return nil, nil
 		}
-		return nil, fmt.Errorf("port %d of container %s is not called %q", c.App, c.Container, c.Name)
+		return nil, fmt.Errorf("port %s of container %s is not called %q", c.Port(), c.Container, c.Name)
 	}
 	renamed := appPortName(c.Name, func(name string) bool { return reserved[name] })
 	reserved[renamed] = true
@@ -53,12 +54,12 @@ func portNames(spec *corev1.PodSpec) map[string]bool {
 	return names
 }
 
-// resolvesTo reports whether the endpoints controller finds number for name.
-func resolvesTo(spec *corev1.PodSpec, name string, number uint16) bool {
+// resolvesTo reports whether the endpoints controller finds the port for name.
+func resolvesTo(spec *corev1.PodSpec, name string, port api.Port) bool {
 	for _, c := range workload.Serving(spec) {
 		for _, p := range c.Ports {
-			if p.Name == name && isTCP(p.Protocol) {
-				return p.ContainerPort == int32(number)
+			if p.Name == name && isOf(p.Protocol, port.Protocol) {
+				return p.ContainerPort == int32(port.Number)
 			}
 		}
 	}
@@ -68,10 +69,10 @@ func resolvesTo(spec *corev1.PodSpec, name string, number uint16) bool {
 // LostName returns the name of the app's port that the agent took over and that
 // others have given back to the app since (with an apply of their manifest, say),
 // so that Services lead past the agent; "" when there is none.
-func LostName(w *workload.Workload, app uint16) string {
+func LostName(w *workload.Workload, app api.Port) string {
 	spec := &w.Template.Spec
 	for _, c := range CapturesIn(w) {
-		if c.App == app && c.Name != "" && !resolvesTo(spec, c.Name, c.Listen) {
+		if c.Port() == app && c.Name != "" && !resolvesTo(spec, c.Name, c.agentPort()) {
 			return c.Name
 		}
 	}

@@ -41,9 +41,9 @@ func SwitchService(svc *corev1.Service, w *workload.Workload, owner Owner) (*cor
 	if workloadRecord == nil || !Injected(w) {
 		return nil, fmt.Errorf("%s has no agent that service/%s could lead to", w, svc.Name)
 	}
-	i := slices.IndexFunc(workloadRecord.Captures, func(c Capture) bool { return c.App == owner.Port && c.Service })
+	i := slices.IndexFunc(workloadRecord.Captures, func(c Capture) bool { return c.Port() == owner.Port && c.Service })
 	if i < 0 {
-		return nil, fmt.Errorf("the agent of %s does not take port %d from Services", w, owner.Port)
+		return nil, fmt.Errorf("the agent of %s does not take port %s from Services", w, owner.Port)
 	}
 	capture := workloadRecord.Captures[i]
 	rec, err := ReadRecord(svc)
@@ -60,13 +60,13 @@ func SwitchService(svc *corev1.Service, w *workload.Workload, owner Owner) (*cor
 		rec = &Record{Version: RecordVersion, Workload: w.Ref}
 	}
 	out := svc.DeepCopy()
-	name := portName(&Original(w).Template.Spec, capture.Container, capture.App)
+	name := portName(&Original(w).Template.Spec, capture.Container, capture.Port())
 	ours := strconv.Itoa(int(capture.Listen))
 	switched := false
 	for i, f := range serviceFields(out) {
 		p := &out.Spec.Ports[i]
 		previous := p.TargetPort.String()
-		if !isTCP(p.Protocol) {
+		if !isOf(p.Protocol, capture.Protocol) {
 			continue
 		}
 		if previous == ours && slices.ContainsFunc(rec.Changes, func(c FieldChange) bool { return c.Path == f.path && c.Ours == ours }) {
@@ -86,7 +86,7 @@ func SwitchService(svc *corev1.Service, w *workload.Workload, owner Owner) (*cor
 		rec.Changes = append(rec.Changes, FieldChange{Path: f.path, Previous: previous, Ours: ours})
 	}
 	if !switched {
-		return nil, fmt.Errorf("service/%s has no port that leads to port %d of %s by its number", svc.Name, capture.App, w)
+		return nil, fmt.Errorf("service/%s has no port that leads to port %s of %s by its number", svc.Name, capture.Port(), w)
 	}
 	rec.Captures = mergeCaptures(rec.Captures, []Capture{capture})
 	rec.Owners = putOwner(rec.Owners, owner)
@@ -136,8 +136,8 @@ func OriginalService(svc *corev1.Service, known ...Capture) *corev1.Service {
 	return out
 }
 
-// CapturesIn returns what the workload's agent captures: Listen, App and Name
-// alone. A workload without an agent, or nil, has none.
+// CapturesIn returns what the workload's agent captures: Listen, App, Protocol
+// and Name alone. A workload without an agent, or nil, has none.
 func CapturesIn(w *workload.Workload) []Capture {
 	if w == nil {
 		return nil
@@ -163,7 +163,7 @@ func guessTargets(svc *corev1.Service, known []Capture) []FieldChange {
 	for i, f := range serviceFields(svc) {
 		p := svc.Spec.Ports[i]
 		for _, c := range known {
-			if isTCP(p.Protocol) && p.TargetPort.Type == intstr.Int && p.TargetPort.IntVal == int32(c.Listen) {
+			if isOf(p.Protocol, c.Protocol) && p.TargetPort.Type == intstr.Int && p.TargetPort.IntVal == int32(c.Listen) {
 				changes = append(changes, FieldChange{Path: f.path, Previous: strconv.Itoa(int(c.App)), Ours: f.get()})
 			}
 		}
@@ -217,10 +217,10 @@ func isSwitched(svc *corev1.Service, w *workload.Workload, captures []Capture) b
 	svc = OriginalService(svc, CapturesIn(w)...)
 	for _, p := range svc.Spec.Ports {
 		for _, c := range captures {
-			if !c.Service || !isTCP(p.Protocol) {
+			if !c.Service || !isOf(p.Protocol, c.Protocol) {
 				continue
 			}
-			if targetNumber(p) == c.App || p.TargetPort.Type == intstr.String && c.Name == "" && p.TargetPort.StrVal == portName(spec, c.Container, c.App) {
+			if targetNumber(p) == c.App || p.TargetPort.Type == intstr.String && c.Name == "" && p.TargetPort.StrVal == portName(spec, c.Container, c.Port()) {
 				return true
 			}
 		}

@@ -46,7 +46,7 @@ func TestPlanCapture(t *testing.T) {
 			if dep == nil {
 				dep = back(t)
 			}
-			got, err := PlanCapture(view(dep), tc.services, "app", tc.app, tc.mode)
+			got, err := PlanCapture(view(dep), tc.services, "app", tcp(tc.app), tc.mode)
 			if tc.err != "" {
 				if err == nil || !strings.Contains(err.Error(), tc.err) {
 					t.Fatalf("got %v, want %q", err, tc.err)

@@ -5,6 +5,9 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
+	"github.com/kubectl-tele/kubectl-tele/pkg/workload"
 )
 
 // field is a field of an object that a patch of ours may change, by its path.
@@ -35,7 +38,7 @@ func containerFields(list string, c *corev1.Container) []field {
 	for i := range c.Ports {
 		p := &c.Ports[i]
 		all = append(all, field{
-			path:      fmt.Sprintf("%sports[%d/%s].name", prefix, p.ContainerPort, protocol(p.Protocol)),
+			path:      fmt.Sprintf("%sports[%d/%s].name", prefix, p.ContainerPort, workload.ProtocolOf(p.Protocol)),
 			container: c, port: p,
 			get: func() string { return p.Name },
 			set: func(v string) { p.Name = v },
@@ -73,7 +76,7 @@ func serviceFields(svc *corev1.Service) []field {
 	var all []field
 	for i := range svc.Spec.Ports {
 		p := &svc.Spec.Ports[i]
-		all = append(all, intOrString(fmt.Sprintf("ports[%d/%s].targetPort", p.Port, protocol(p.Protocol)), nil, &p.TargetPort))
+		all = append(all, intOrString(fmt.Sprintf("ports[%d/%s].targetPort", p.Port, workload.ProtocolOf(p.Protocol)), nil, &p.TargetPort))
 	}
 	return all
 }
@@ -87,11 +90,24 @@ func intOrString(path string, c *corev1.Container, v *intstr.IntOrString) field 
 	}
 }
 
-func protocol(p corev1.Protocol) corev1.Protocol {
-	if p == "" {
-		return corev1.ProtocolTCP
-	}
-	return p
+// isOf reports whether an object's port, whose protocol may be empty, is of a protocol.
+func isOf(p corev1.Protocol, want api.Protocol) bool {
+	return workload.ProtocolOf(p) == objectProtocol(want)
 }
 
-func isTCP(p corev1.Protocol) bool { return protocol(p) == corev1.ProtocolTCP }
+// objectProtocol spells a protocol as objects do.
+func objectProtocol(p api.Protocol) corev1.Protocol {
+	if p == api.UDP {
+		return corev1.ProtocolUDP
+	}
+	return corev1.ProtocolTCP
+}
+
+// PortOf is the app's port as agents know it.
+func PortOf(p *workload.Port) api.Port {
+	port := api.Port{Number: p.Number}
+	if p.Protocol == corev1.ProtocolUDP {
+		port.Protocol = api.UDP
+	}
+	return port
+}

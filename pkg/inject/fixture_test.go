@@ -87,11 +87,11 @@ func services(t testing.TB) []corev1.Service {
 var since = time.Date(2026, 11, 5, 9, 30, 0, 0, time.UTC)
 
 func alice(port uint16) Owner {
-	return Owner{User: "alice", Host: "laptop", Session: "s-alice", Since: since, ID: "i1", Port: port}
+	return Owner{User: "alice", Host: "laptop", Session: "s-alice", Since: since, ID: "i1", Port: tcp(port)}
 }
 
 func bob(port uint16) Owner {
-	return Owner{User: "bob", Host: "desk", Session: "s-bob", Since: since, ID: "i2", Port: port}
+	return Owner{User: "bob", Host: "desk", Session: "s-bob", Since: since, ID: "i2", Port: tcp(port)}
 }
 
 func agentOptions() Options {
@@ -232,3 +232,6 @@ func apply[T workload.Object](t testing.TB, live, before, manifest T) T {
 	}
 	return merge(t, live, patch)
 }
+
+// tcp is an app's port of TCP.
+func tcp(number uint16) api.Port { return api.Port{Number: number} }

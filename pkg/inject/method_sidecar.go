@@ -12,6 +12,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/kubectl-tele/kubectl-tele/pkg/access"
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/hint"
 	"github.com/kubectl-tele/kubectl-tele/pkg/workload"
 )
@@ -103,13 +104,13 @@ func planCaptures(r Request) ([]Capture, error) {
 	}
 	ports := []*workload.Port{r.Port}
 	for _, p := range r.Ports {
-		if p.Number != r.Port.Number {
+		if PortOf(p) != PortOf(r.Port) {
 			ports = append(ports, p)
 		}
 	}
 	var all []Capture
 	for _, p := range ports {
-		c, err := PlanCapture(r.Target, servicesOf(p), p.Container, p.Number, r.Mode)
+		c, err := PlanCapture(r.Target, servicesOf(p), p.Container, PortOf(p), r.Mode)
 		if err != nil {
 			return nil, err
 		}
@@ -154,7 +155,7 @@ func serverVersion(ctx context.Context, client kubernetes.Interface) *version.In
 // takesName reports whether the agent of the changed workload has the captured
 // port's name, for this capture or for one that was there before.
 func takesName(changed *workload.Workload, capture Capture) bool {
-	return slices.ContainsFunc(CapturesIn(changed), func(c Capture) bool { return c.App == capture.App && c.Name != "" })
+	return slices.ContainsFunc(CapturesIn(changed), func(c Capture) bool { return c.Port() == capture.Port() && c.Name != "" })
 }
 
 // sidecarRights are the rights to change a workload of this kind and to remove
@@ -183,7 +184,7 @@ func sidecarWarnings(r Request, capture Capture, facts Facts) []string {
 		names = append(names, svc.Name)
 	}
 	if capture.Name != "" {
-		lines = append(lines, facts.uses(r.Target, capture.Name, names)...)
+		lines = append(lines, facts.uses(r.Target, capture, names)...)
 	}
 	if kind := r.Target.Kind.Resource(); kind.Revisions == "" {
 		lines = append(lines, fmt.Sprintf("the %s's history keeps a revision with the agent: a rollout undo to it would bring one back, which passes everything on, and kubectl tele clean takes it out", kind.Title))
@@ -239,6 +240,10 @@ func arrival(c Cluster, w *workload.Workload, spec SidecarSpec) Change {
 func switches(c Cluster, r Request, named bool) []Change {
 	var all []Change
 	store := workload.Services(c.Client, c.Namespace)
+	stay := "connections that clients hold open stay with the app until they close them"
+	if PortOf(r.Port).Protocol == api.UDP {
+		stay = "what a client goes on sending from one port of its own stays with the app until it pauses"
+	}
 	for _, svc := range r.Port.Services {
 		if svc.Named && named {
 			continue
@@ -250,7 +255,7 @@ func switches(c Cluster, r Request, named bool) []Change {
 		}
 		all = append(all, Change{
 			Ref: ref, store: store, Addresses: svc.Addresses(),
-			Done: fmt.Sprintf("service/%s leads to the agents; connections that clients hold open stay with the app until they close them", svc.Service.Name),
+			Done: fmt.Sprintf("service/%s leads to the agents; %s", svc.Service.Name, stay),
 			// What the agent listens on is known once the workload is changed.
 			update: func(ctx context.Context, now workload.Object) (workload.Object, error) {
 				w, err := c.Kinds.Get(ctx, c.Client, c.Namespace, r.Target.Ref)

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/workload"
 )
 
@@ -27,7 +28,7 @@ func policyRefusals(w, changed *workload.Workload, captures []Capture, policies 
 	after := &changed.Template.Spec
 	var all []Refusal
 	for _, c := range rec.Captures {
-		if !slices.ContainsFunc(captures, func(p Capture) bool { return p.App == c.App }) {
+		if !slices.ContainsFunc(captures, func(p Capture) bool { return p.Port() == c.Port() }) {
 			continue
 		}
 		for _, kind := range []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress} {
@@ -35,8 +36,8 @@ func policyRefusals(w, changed *workload.Workload, captures []Capture, policies 
 			if blocked := firstBlocked(rules, c, before, after); blocked != "" {
 				all = append(all, Refusal{
 					Code: NetworkPolicy,
-					Fact: fmt.Sprintf("networkpolicy/%s (%s) admits traffic to port %d of %s, but would not to the agent's port %d",
-						blocked, kind, c.App, w, c.Listen),
+					Fact: fmt.Sprintf("networkpolicy/%s (%s) admits traffic to port %s of %s, but would not to the agent's port %d",
+						blocked, kind, c.Port(), w, c.Listen),
 					Mend: fmt.Sprintf("add port %d to that rule, or use the port's name in the policy and in the Service", c.Listen),
 				})
 			}
@@ -111,10 +112,10 @@ func matches(selector *metav1.LabelSelector, podLabels map[string]string) bool {
 // firstBlocked names the policy of the first rule whose peers lose access.
 func firstBlocked(rules []policyRule, c Capture, before, after *corev1.PodSpec) string {
 	for _, r := range rules {
-		if !admits(r.ports, c.App, before) {
+		if !admits(r.ports, c.Port(), before) {
 			continue
 		}
-		if !slices.ContainsFunc(rules, func(other policyRule) bool { return covers(other, r) && admits(other.ports, c.Listen, after) }) {
+		if !slices.ContainsFunc(rules, func(other policyRule) bool { return covers(other, r) && admits(other.ports, c.agentPort(), after) }) {
 			return r.policy
 		}
 	}
@@ -129,24 +130,28 @@ func covers(a, b policyRule) bool {
 	return len(a.peers) == 0 || equality.Semantic.DeepEqual(a.peers, b.peers)
 }
 
-// admits reports whether the ports of a rule contain TCP port number of a pod of
-// this spec, whose names they may use.
-func admits(ports []networkingv1.NetworkPolicyPort, number uint16, spec *corev1.PodSpec) bool {
+// admits reports whether the ports of a rule contain the port of a pod of this spec,
+// whose names they may use.
+func admits(ports []networkingv1.NetworkPolicyPort, port api.Port, spec *corev1.PodSpec) bool {
 	if len(ports) == 0 {
 		return true
 	}
 	return slices.ContainsFunc(ports, func(p networkingv1.NetworkPolicyPort) bool {
-		if p.Protocol != nil && *p.Protocol != corev1.ProtocolTCP {
+		protocol := corev1.ProtocolTCP
+		if p.Protocol != nil {
+			protocol = *p.Protocol
+		}
+		if !isOf(protocol, port.Protocol) {
 			return false
 		}
 		switch {
 		case p.Port == nil:
 			return true
 		case p.Port.Type == intstr.String:
-			return resolvesTo(spec, p.Port.StrVal, number)
+			return resolvesTo(spec, p.Port.StrVal, port)
 		case p.EndPort != nil:
-			return int32(number) >= p.Port.IntVal && int32(number) <= *p.EndPort
+			return int32(port.Number) >= p.Port.IntVal && int32(port.Number) <= *p.EndPort
 		}
-		return p.Port.IntVal == int32(number)
+		return p.Port.IntVal == int32(port.Number)
 	})
 }

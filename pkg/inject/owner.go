@@ -8,6 +8,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/workload"
 )
 
@@ -17,8 +18,8 @@ type Owner struct {
 	Host     string     `json:"host"`
 	Session  string     `json:"session"`
 	Since    time.Time  `json:"since"`
-	ID       string     `json:"id,omitempty"`   // of the intercept; unique
-	Port     uint16     `json:"port,omitempty"` // the app's
+	ID       string     `json:"id,omitempty"` // of the intercept; unique
+	api.Port            // the app's
 	LastSeen *time.Time `json:"lastSeen,omitempty"`
 }
 

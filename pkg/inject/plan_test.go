@@ -211,7 +211,7 @@ func leadsToAgent(t *testing.T, c Cluster, r Request) {
 		}
 		for _, p := range svc.Spec.Ports {
 			target := p.TargetPort.StrVal
-			if p.Port == sp.Port.Port && p.TargetPort != intstr.FromInt32(int32(agent.Captures[i].Listen)) && (target == "" || !resolvesTo(&w.Template.Spec, target, agent.Captures[i].Listen)) {
+			if p.Port == sp.Port.Port && p.TargetPort != intstr.FromInt32(int32(agent.Captures[i].Listen)) && (target == "" || !resolvesTo(&w.Template.Spec, target, agent.Captures[i].agentPort())) {
 				t.Errorf("service/%s leads to %s, not to the agent's port %d", svc.Name, p.TargetPort.String(), agent.Captures[i].Listen)
 			}
 		}

@@ -9,6 +9,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
+	"github.com/kubectl-tele/kubectl-tele/pkg/workload"
 )
 
 // TestIdentity makes Deployments by chance and shows for each: what Sidecar did
@@ -115,10 +118,13 @@ func randomDeployment(r *rand.Rand) (*appsv1.Deployment, []Capture) {
 				continue
 			}
 			c.Ports = append(c.Ports, p)
-			if udp || r.IntN(2) == 0 {
+			if r.IntN(2) == 0 {
 				continue
 			}
 			capture := Capture{Container: c.Name, App: uint16(p.ContainerPort), Name: p.Name, Service: p.Name == "" || r.IntN(3) == 0}
+			if udp {
+				capture.Protocol = api.UDP
+			}
 			captures = append(captures, capture)
 		}
 		handler := func() (*corev1.HTTPGetAction, *corev1.TCPSocketAction) {
@@ -166,7 +172,7 @@ func clash(dep *appsv1.Deployment, c corev1.Container, p corev1.ContainerPort) b
 	for _, list := range [][]corev1.Container{spec.Containers, spec.InitContainers, {c}} {
 		for _, other := range list {
 			for _, q := range other.Ports {
-				if q.ContainerPort == p.ContainerPort && (protocol(q.Protocol) == protocol(p.Protocol) || q.ContainerPort%2 == 0) {
+				if q.ContainerPort == p.ContainerPort && (workload.ProtocolOf(q.Protocol) == workload.ProtocolOf(p.Protocol) || q.ContainerPort%2 == 0) {
 					return true
 				}
 			}

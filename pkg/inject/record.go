@@ -8,6 +8,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/hint"
 	"github.com/kubectl-tele/kubectl-tele/pkg/workload"
 )
@@ -68,6 +69,11 @@ func ReadRecord(obj metav1.Object) (*Record, error) {
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&Record{}); err != nil {
 		return nil, newer(fmt.Sprintf("annotation %s of %s says more than this program knows: %v", AnnotationUndo, obj.GetName(), err))
+	}
+	for _, c := range rec.Captures {
+		if c.Protocol != api.TCP && c.Protocol != api.UDP {
+			return nil, newer(fmt.Sprintf("annotation %s of %s has a capture of protocol %q; this program knows TCP and UDP", AnnotationUndo, obj.GetName(), c.Protocol))
+		}
 	}
 	if rec.Version < 1 {
 		return nil, fmt.Errorf("%w: annotation %s of %s has no version", ErrDamaged, AnnotationUndo, obj.GetName())

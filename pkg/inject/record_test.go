@@ -34,7 +34,10 @@ func newerRecords() map[string]func(string) string {
 		"field":           with(`"proxy":{"mode":"tproxy"}`),
 		"field with null": with(`"proxy":null`),
 		"field of a capture": func(record string) string {
-			return strings.Replace(record, `"app":8080,`, `"app":8080,"protocol":"UDP",`, 1)
+			return strings.Replace(record, `"app":8080,`, `"app":8080,"family":"IPv6",`, 1)
+		},
+		"protocol of a capture": func(record string) string {
+			return strings.Replace(record, `"app":8080,`, `"app":8080,"protocol":"sctp",`, 1)
 		},
 		"field of a change": func(record string) string { return strings.Replace(record, `"path":`, `"kind":"env","path":`, 1) },
 		"field of an owner": func(record string) string { return strings.Replace(record, `"user":`, `"team":"store","user":`, 1) },

@@ -101,7 +101,7 @@ func AddSidecar(w *workload.Workload, spec SidecarSpec) (*workload.Workload, err
 	}
 	insert(pod, *container, native, index)
 	for _, c := range next.Captures {
-		if c.Name != "" && !resolvesTo(pod, c.Name, c.Listen) {
+		if c.Name != "" && !resolvesTo(pod, c.Name, c.agentPort()) {
 			return nil, fmt.Errorf("%s: port name %q would not lead to the agent", w, c.Name)
 		}
 	}

@@ -122,10 +122,10 @@ func TestSidecarRepairs(t *testing.T) {
 	orig := back(t)
 	first := sidecar(t, orig, specOf(byName))
 	live := apply(t, first, orig, orig)
-	if got := portName(&live.Spec.Template.Spec, "app", 8080); got != "http" {
+	if got := portName(&live.Spec.Template.Spec, "app", tcp(8080)); got != "http" {
 		t.Fatalf("after apply the port is called %q", got)
 	}
-	if before, now := LostName(view(first), 8080), LostName(view(live), 8080); before != "" || now != "http" {
+	if before, now := LostName(view(first), tcp(8080)), LostName(view(live), tcp(8080)); before != "" || now != "http" {
 		t.Errorf("lost name %q before the apply, %q after", before, now)
 	}
 	equal(t, sidecar(t, live, specOf(byName)), first)
@@ -173,7 +173,7 @@ func TestSidecarTellsNamesApart(t *testing.T) {
 		corev1.ContainerPort{Name: "abcdefghijkl", ContainerPort: 1, Protocol: corev1.ProtocolTCP},
 		corev1.ContainerPort{Name: "abcdefghijkm", ContainerPort: 2, Protocol: corev1.ProtocolTCP})
 	got := sidecar(t, dep, specOf(Capture{Container: "app", App: 1, Name: "abcdefghijkl"}, Capture{Container: "app", App: 2, Name: "abcdefghijkm"}))
-	if a, b := portName(&got.Spec.Template.Spec, "app", 1), portName(&got.Spec.Template.Spec, "app", 2); a != "abcdefghijk-app" || b != "abcdefghij-app2" {
+	if a, b := portName(&got.Spec.Template.Spec, "app", tcp(1)), portName(&got.Spec.Template.Spec, "app", tcp(2)); a != "abcdefghijk-app" || b != "abcdefghij-app2" {
 		t.Errorf("the ports are called %s and %s", a, b)
 	}
 }

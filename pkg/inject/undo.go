@@ -75,7 +75,7 @@ func inferred(spec *corev1.PodSpec) *Record {
 			continue
 		}
 		for _, f := range podFields(spec) {
-			if f.port != nil && f.container != agent && isTCP(f.port.Protocol) &&
+			if f.port != nil && f.container != agent && isOf(f.port.Protocol, c.Protocol) &&
 				f.port.ContainerPort == int32(c.App) && isAppPortName(c.Name, f.port.Name) {
 				rec.Changes = append(rec.Changes, FieldChange{Path: f.path, Previous: c.Name, Ours: f.port.Name})
 			}

@@ -12,11 +12,11 @@ import (
 	"github.com/kubectl-tele/kubectl-tele/pkg/workload"
 )
 
-// uses lists, a line each, everything in the facts that uses a container port's
-// name, and so will lead to the agent once it has the name: Services other than
+// uses lists, a line each, everything in the facts that uses the name of the captured
+// port, and so will lead to the agent once it has the name: Services other than
 // captured ones (by name), and NetworkPolicies. services are all that select the
 // pods.
-func uses(w *workload.Workload, name string, services []corev1.Service, captured []string, policies []networkingv1.NetworkPolicy) []string {
+func uses(w *workload.Workload, c Capture, services []corev1.Service, captured []string, policies []networkingv1.NetworkPolicy) []string {
 	var lines []string
 	for i := range services {
 		svc := &services[i]
@@ -24,8 +24,8 @@ func uses(w *workload.Workload, name string, services []corev1.Service, captured
 			continue
 		}
 		for _, p := range svc.Spec.Ports {
-			if p.TargetPort.Type == intstr.String && p.TargetPort.StrVal == name && isTCP(p.Protocol) {
-				lines = append(lines, fmt.Sprintf("service/%s (port %d) leads to port %q and will lead to the agent too", svc.Name, p.Port, name))
+			if p.TargetPort.Type == intstr.String && p.TargetPort.StrVal == c.Name && isOf(p.Protocol, c.Protocol) {
+				lines = append(lines, fmt.Sprintf("service/%s (port %d) leads to port %q and will lead to the agent too", svc.Name, p.Port, c.Name))
 			}
 		}
 	}
@@ -36,8 +36,8 @@ func uses(w *workload.Workload, name string, services []corev1.Service, captured
 		}
 		for _, r := range p.Spec.Ingress {
 			for _, port := range r.Ports {
-				if port.Port != nil && port.Port.Type == intstr.String && port.Port.StrVal == name {
-					lines = append(lines, fmt.Sprintf("networkpolicy/%s names port %q and will speak of the agent's port", p.Name, name))
+				if port.Port != nil && port.Port.Type == intstr.String && port.Port.StrVal == c.Name {
+					lines = append(lines, fmt.Sprintf("networkpolicy/%s names port %q and will speak of the agent's port", p.Name, c.Name))
 				}
 			}
 		}
@@ -46,15 +46,15 @@ func uses(w *workload.Workload, name string, services []corev1.Service, captured
 }
 
 // uses is the function of that name for the facts, with PodMonitors too.
-func (f Facts) uses(w *workload.Workload, name string, captured []string) []string {
-	lines := uses(w, name, f.Selecting, captured, f.Policies)
+func (f Facts) uses(w *workload.Workload, c Capture, captured []string) []string {
+	lines := uses(w, c, f.Selecting, captured, f.Policies)
 	for _, m := range f.Monitors {
 		if !matches(&m.Spec.Selector, w.Template.Labels) {
 			continue
 		}
 		for _, e := range m.Spec.Endpoints {
-			if e.Port == name {
-				lines = append(lines, fmt.Sprintf("podmonitor/%s scrapes port %q and will scrape through the agent", m.Metadata.Name, name))
+			if e.Port == c.Name {
+				lines = append(lines, fmt.Sprintf("podmonitor/%s scrapes port %q and will scrape through the agent", m.Metadata.Name, c.Name))
 			}
 		}
 	}

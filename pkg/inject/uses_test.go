@@ -11,7 +11,7 @@ import (
 
 func TestUses(t *testing.T) {
 	all := services(t)
-	got := uses(view(back(t)), "http", all, nil, policies(t, byPortName, otherPod))
+	got := uses(view(back(t)), Capture{Name: "http"}, all, nil, policies(t, byPortName, otherPod))
 	want := []string{
 		`service/back (port 80) leads to port "http" and will lead to the agent too`,
 		`networkpolicy/by-name names port "http" and will speak of the agent's port`,
@@ -19,7 +19,7 @@ func TestUses(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q", got)
 	}
-	if got := uses(view(back(t)), "http", all, []string{"back"}, nil); len(got) > 0 {
+	if got := uses(view(back(t)), Capture{Name: "http"}, all, []string{"back"}, nil); len(got) > 0 {
 		t.Errorf("the captured Service is listed: %q", got)
 	}
 }
@@ -33,7 +33,7 @@ func TestFactsUses(t *testing.T) {
 		{"metadata": {"name": "other"}, "spec": {"selector": {"matchLabels": {"app": "front"}}, "podMetricsEndpoints": [{"port": "http"}]}},
 		{"metadata": {"name": "strange"}, "spec": {"selector": {}}}
 	]}`))
-	got := strings.Join(f.uses(view(back(t)), "http", []string{"back"}), "\n")
+	got := strings.Join(f.uses(view(back(t)), Capture{Name: "http"}, []string{"back"}), "\n")
 	want := `networkpolicy/by-name names port "http" and will speak of the agent's port
 podmonitor/ours scrapes port "http" and will scrape through the agent`
 	if got != want {

@@ -22,7 +22,7 @@ import (
 type testAgent struct {
 	pod      *corev1.Pod
 	stage    *stage
-	ports    map[uint16][]*held // by the app's port; 0: those who want files alone
+	ports    map[agent.Port][]*held // by the app's port; 0: those who want files alone
 	tunnels  *tunnel.Server
 	started  time.Time
 	features []agent.Feature
@@ -51,9 +51,9 @@ func newTestAgent(s *stage, pod *corev1.Pod) *testAgent {
 		s.t.Error(err)
 		return nil
 	}
-	a := &testAgent{pod: pod, stage: s, ports: map[uint16][]*held{}, tunnels: server, started: time.Now(), features: s.features}
+	a := &testAgent{pod: pod, stage: s, ports: map[agent.Port][]*held{}, tunnels: server, started: time.Now(), features: s.features}
 	for _, c := range found.Captures {
-		a.ports[c.App] = nil
+		a.ports[c.Port()] = nil
 	}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	return a
@@ -107,7 +107,7 @@ func (a *testAgent) info(req *tunnel.Request) {
 	info := agent.Info{Pod: a.pod.Name, Features: a.features, UpSeconds: time.Since(a.started).Seconds()}
 	a.mu.Lock()
 	for port, all := range a.ports {
-		capture := agent.CaptureInfo{Capture: agent.Capture{App: port}, IdleSeconds: -1}
+		capture := agent.CaptureInfo{Capture: agent.Capture{App: port.Number, Protocol: port.Protocol}, IdleSeconds: -1}
 		for _, h := range all {
 			holder := h.Holder
 			if since, lost := h.tunnel.Lost(); lost {
@@ -115,7 +115,7 @@ func (a *testAgent) info(req *tunnel.Request) {
 			}
 			capture.Holders = append(capture.Holders, holder)
 		}
-		if port == 0 {
+		if port.Number == 0 {
 			info.Readers = capture.Holders
 			continue
 		}
@@ -164,15 +164,15 @@ func (a *testAgent) hold(rules []agent.Rule, holder *held) (tunnel.Reason, error
 	defer a.mu.Unlock()
 	for _, rule := range rules {
 		had, captured := a.ports[rule.Port]
-		if rule.Port == 0 {
+		if rule.Number == 0 {
 			break
 		}
 		if !captured {
-			return tunnel.Unknown, fmt.Errorf("port %d is not captured here", rule.Port)
+			return tunnel.Unknown, fmt.Errorf("port %s is not captured here", rule.Port)
 		}
 		for _, h := range had {
 			if h.ID != holder.ID && spell(h.Match) == spell(rule.Match) {
-				return tunnel.Conflict, fmt.Errorf("port %d is intercepted by %s", rule.Port, h.Owner.User)
+				return tunnel.Conflict, fmt.Errorf("port %s is intercepted by %s", rule.Port, h.Owner.User)
 			}
 		}
 	}

@@ -10,7 +10,6 @@ import (
 
 	agent "github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/cluster"
-	"github.com/kubectl-tele/kubectl-tele/pkg/handler"
 	"github.com/kubectl-tele/kubectl-tele/pkg/hint"
 	"github.com/kubectl-tele/kubectl-tele/pkg/inject"
 	"github.com/kubectl-tele/kubectl-tele/pkg/poll"
@@ -31,7 +30,7 @@ const (
 // keep alive reach the agents, as far as that can be had; what cannot is said.
 func (i *Intercept) begin(ctx context.Context) error {
 	if !i.spec.Lazy && !i.spec.FilesOnly {
-		if err := checkHandler(ctx, i.target.handler); err != nil {
+		if err := checkHandler(ctx, i.target); err != nil {
 			return err
 		}
 	}
@@ -62,7 +61,7 @@ func (i *Intercept) begin(ctx context.Context) error {
 		return err
 	}
 	if replaced && !i.spec.FilesOnly {
-		old := func(p *corev1.Pod) bool { return !podCaptures(p, i.target.port.Number) }
+		old := func(p *corev1.Pod) bool { return !podCaptures(p, i.target.app()) }
 		if err := waitReplaced(ctx, i.cluster, w, i.agents.Changed, old, i.progress.emit()); err != nil {
 			return err
 		}
@@ -74,8 +73,12 @@ func (i *Intercept) begin(ctx context.Context) error {
 }
 
 // checkHandler makes sure that something answers before traffic is sent there.
-func checkHandler(ctx context.Context, h handler.Handler) error {
-	return hint.With(h.Check(ctx),
+func checkHandler(ctx context.Context, t *target) error {
+	check := t.handler.Check
+	if t.app().Protocol == agent.UDP {
+		check = t.handler.CheckUDP
+	}
+	return hint.With(check(ctx),
 		"start the handler first, or let tele start it: kubectl tele intercept WORKLOAD --port PORT -- COMMAND",
 		"--to HOST:PORT names another handler")
 }
@@ -177,6 +180,8 @@ func (i *Intercept) serve(ctx context.Context, req *tunnel.Request) {
 	case i.probes.recognize(req, captured):
 	case captured.Probe:
 		_ = req.Refuse(tunnel.Denied, "no probe is expected")
+	case req.Target().Network == agent.NetworkDatagrams:
+		i.handler.ServeDatagrams(ctx, req)
 	default:
 		i.handler.Serve(ctx, req)
 	}

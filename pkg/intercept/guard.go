@@ -54,12 +54,12 @@ func (i *Intercept) capturedIn(w *workload.Workload) bool {
 	if i.spec.FilesOnly {
 		return w != nil && inject.ShowsFiles(&w.Template.Spec)
 	}
-	return captures(w, i.target.port.Number)
+	return captures(w, i.target.app())
 }
 
 // notices says what others made of the workload; w is nil when it is gone.
 func (i *Intercept) notices(w *workload.Workload) string {
-	port := i.target.port.Number
+	port := i.target.app()
 	switch {
 	case w == nil:
 		return fmt.Sprintf("somebody deleted %s", i.target.Ref)
@@ -68,7 +68,7 @@ func (i *Intercept) notices(w *workload.Workload) string {
 	case !i.capturedIn(w) && i.spec.FilesOnly:
 		return fmt.Sprintf("somebody took the volumes out of the agent of %s", w)
 	case !i.capturedIn(w):
-		return fmt.Sprintf("somebody took port %d out of the agent of %s", port, w)
+		return fmt.Sprintf("somebody took port %s out of the agent of %s", port, w)
 	}
 	if name := inject.LostName(w, port); name != "" {
 		return fmt.Sprintf("somebody gave the port name %q of %s back to the app (by an apply?), so its traffic goes there; leave and intercept again to have it", name, w)
@@ -83,7 +83,7 @@ func (i *Intercept) isBeside(w *workload.Workload) bool {
 		return false
 	}
 	owners, err := inject.Owners(w.Object)
-	return err != nil || slices.ContainsFunc(owners, func(o inject.Owner) bool { return o.ID != i.id && o.Port == i.target.port.Number })
+	return err != nil || slices.ContainsFunc(owners, func(o inject.Owner) bool { return o.ID != i.id && o.Port == i.target.app() })
 }
 
 // giveServicesBack gives the Services back that lead to the port's agent by its
@@ -122,5 +122,5 @@ func (i *Intercept) giveServicesBack() bool {
 // port, be it another's.
 func (i *Intercept) ownsPartOf(svc *corev1.Service) bool {
 	owners, err := inject.Owners(svc)
-	return err == nil && slices.ContainsFunc(owners, func(o inject.Owner) bool { return o.Port == i.target.port.Number })
+	return err == nil && slices.ContainsFunc(owners, func(o inject.Owner) bool { return o.Port == i.target.app() })
 }

@@ -165,7 +165,7 @@ func (i *Intercept) note(text string, beside bool) {
 func (i *Intercept) recordOwner() inject.Owner {
 	return inject.Owner{
 		User: i.owner.User, Host: i.owner.Host, Session: i.owner.Session, Since: i.owner.Since,
-		ID: i.id, Port: i.target.port.Number,
+		ID: i.id, Port: i.target.app(),
 	}
 }
 
@@ -176,7 +176,7 @@ func (i *Intercept) Status() api.InterceptStatus {
 	i.mu.Unlock()
 	st := api.InterceptStatus{
 		ID: i.id, Workload: i.target.Ref.String(), Namespace: i.cluster.Namespace(),
-		Container: i.target.container, Port: i.target.port.Number,
+		Container: i.target.container, Port: i.target.app().Number, Protocol: string(i.target.app().Protocol),
 		Services: i.target.serviceNames(), Handler: string(i.target.handler), Match: i.matchText, Mirror: i.spec.Mirror, Refuse: i.spec.Refuse, Dir: i.dir, Shortened: i.shortened.Load(),
 		Agents: []api.AgentStatus{}, Owner: api.Owner(i.owner), Notice: notice,
 	}

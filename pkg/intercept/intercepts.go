@@ -69,7 +69,7 @@ func (s *Intercepts) put(i *Intercept) (other *Intercept, err error) {
 		return nil, errors.New("this session is ending")
 	}
 	for _, have := range s.all {
-		if have.target.Ref == i.target.Ref && have.target.port.Number == i.target.port.Number && have.matchText == i.matchText && have.spec.Mirror == i.spec.Mirror {
+		if have.target.Ref == i.target.Ref && have.target.app() == i.target.app() && have.matchText == i.matchText && have.spec.Mirror == i.spec.Mirror {
 			return have, nil
 		}
 	}
@@ -188,7 +188,7 @@ func (s *Intercepts) sortedLocked() []*Intercept {
 
 // inOrder compares targets by their workloads, then their ports.
 func inOrder(a, b *target) int {
-	return cmp.Or(strings.Compare(a.Ref.String(), b.Ref.String()), cmp.Compare(a.port.Number, b.port.Number))
+	return cmp.Or(strings.Compare(a.Ref.String(), b.Ref.String()), cmp.Compare(a.port.Number, b.port.Number), cmp.Compare(a.port.Protocol, b.port.Protocol))
 }
 
 // undoLimit bounds putting back what one intercept changed: two rollouts and

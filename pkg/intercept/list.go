@@ -61,11 +61,11 @@ func describe(ctx context.Context, c *cluster.Cluster, w *workload.Workload) api
 		holds := census.Holds(o.ID)
 		rule := census.Rule(o.ID)
 		out.Owners = append(out.Owners, api.WorkloadOwner{
-			User: o.User, Host: o.Host, ID: o.ID, Port: o.Port, Since: o.Since, Live: holds, Match: spell(rule.Match), Taken: rule.Taken,
+			User: o.User, Host: o.Host, ID: o.ID, Port: o.Number, Protocol: string(o.Protocol), Since: o.Since, Live: holds, Match: spell(rule.Match), Taken: rule.Taken,
 			Mirror: rule.Mirror, Dropped: rule.Dropped,
 		})
 		switch {
-		case holds && o.Port != 0:
+		case holds && o.Number != 0:
 			out.State = api.Intercepted
 		case holds && out.State == api.LeftBehind:
 			out.State = api.Mounted

@@ -31,7 +31,7 @@ func (i *Intercept) rules() []agent.Rule {
 	if i.spec.FilesOnly {
 		return nil
 	}
-	r := agent.Rule{Port: i.target.port.Number, Action: agent.Take, Match: i.match}
+	r := agent.Rule{Port: i.target.app(), Action: agent.Take, Match: i.match}
 	if i.spec.Mirror {
 		r.Action = agent.Mirror
 	}
@@ -57,6 +57,9 @@ func (i *Intercept) needs() (all []need) {
 	}
 	if i.spec.Refuse {
 		all = append(all, need{agent.FeatureDown, "refuse requests while the handler is down"})
+	}
+	if i.target.app().Protocol == agent.UDP {
+		all = append(all, need{agent.FeatureUDP, "take datagrams"})
 	}
 	if i.spec.FilesOnly {
 		all = append(all, need{agent.FeatureReaders, "be there for files alone"})
@@ -88,7 +91,7 @@ func (i *Intercept) checkAgents(ctx context.Context) error {
 			}
 		}
 		for _, c := range info.Captures {
-			if c.App == i.target.port.Number {
+			if c.Port() == i.target.app() {
 				whole += c.Whole
 			}
 		}

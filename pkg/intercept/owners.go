@@ -52,15 +52,15 @@ func standingOf(w *workload.Workload, o inject.Owner, census cluster.Census) ver
 		return verdict{unknown, "the agent in pod " + strings.Join(census.Unreached, ", ") + " does not answer", w.State.Rolling()}
 	case time.Since(o.Since) < registerGrace:
 		return verdict{unknown, "that session has just begun", true}
-	case !has && (captures(w, o.Port) || o.Port == 0 && inject.ShowsFiles(&w.Template.Spec)):
+	case !has && (captures(w, o.Port) || o.Number == 0 && inject.ShowsFiles(&w.Template.Spec)):
 		return onTheWay(o, census.Infos)
 	}
 	return verdict{standing: lost}
 }
 
 // captures reports whether the workload's agent captures the app's port.
-func captures(w *workload.Workload, port uint16) bool {
-	return slices.ContainsFunc(inject.CapturesIn(w), func(c inject.Capture) bool { return c.App == port })
+func captures(w *workload.Workload, port agent.Port) bool {
+	return slices.ContainsFunc(inject.CapturesIn(w), func(c inject.Capture) bool { return c.Port() == port })
 }
 
 // onTheWay says whether an owner who is not registered with these agents may be
@@ -70,7 +70,7 @@ func captures(w *workload.Workload, port uint16) bool {
 func onTheWay(o inject.Owner, infos []agent.Info) verdict {
 	longest := -1.0
 	for _, info := range infos {
-		if o.Port == 0 || slices.ContainsFunc(info.Captures, func(c agent.CaptureInfo) bool { return c.App == o.Port }) {
+		if o.Number == 0 || slices.ContainsFunc(info.Captures, func(c agent.CaptureInfo) bool { return c.Port() == o.Port }) {
 			longest = max(longest, info.UpSeconds)
 		}
 	}
@@ -83,9 +83,9 @@ func onTheWay(o inject.Owner, infos []agent.Info) verdict {
 	return verdict{standing: lost}
 }
 
-func ofPort(port uint16) string {
-	if port == 0 {
+func ofPort(port agent.Port) string {
+	if port.Number == 0 {
 		return ""
 	}
-	return fmt.Sprintf(" of port %d", port)
+	return fmt.Sprintf(" of port %s", port)
 }

@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	agent "github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/cluster"
 	"github.com/kubectl-tele/kubectl-tele/pkg/control/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/inject"
@@ -29,9 +30,9 @@ func hasAgent(pod *corev1.Pod) bool {
 }
 
 // podCaptures reports whether the pod has an agent that captures the app's port.
-func podCaptures(pod *corev1.Pod, port uint16) bool {
-	agent, ok := inject.AgentIn(&pod.Spec)
-	return ok && slices.ContainsFunc(agent.Captures, func(c inject.Capture) bool { return c.App == port })
+func podCaptures(pod *corev1.Pod, port agent.Port) bool {
+	found, ok := inject.AgentIn(&pod.Spec)
+	return ok && slices.ContainsFunc(found.Captures, func(c inject.Capture) bool { return c.Port() == port })
 }
 
 // running returns the pods that are not on their way out and whose agent has been

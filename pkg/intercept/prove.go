@@ -49,6 +49,11 @@ func (i *Intercept) prove(ctx context.Context, switches []inject.Change) error {
 	}
 	p := i.progress.emit()
 	what := strings.Join(services, ", ")
+	if i.target.app().Protocol == agent.UDP {
+		// A datagram that proves it would be one more for the app where it is not so yet.
+		p.Warn(fmt.Sprintf("whether every node leads datagrams to %s to the agents already cannot be seen: some may reach the app for a moment", what))
+		return nil
+	}
 	p.Doing("waiting until " + what + " leads to the agents from every node")
 	limited, cancel := context.WithTimeoutCause(ctx, proveLimit, fmt.Errorf("not within %s", proveLimit))
 	defer cancel()

@@ -25,10 +25,10 @@ const (
 // namedPorts are the app's ports whose names lead to the agent: other Services go
 // on sending it connections until its pods are replaced, which they are without a
 // gap.
-func namedPorts(w *workload.Workload) map[uint16]bool {
-	named := map[uint16]bool{}
+func namedPorts(w *workload.Workload) map[agent.Port]bool {
+	named := map[agent.Port]bool{}
 	for _, capture := range inject.CapturesIn(w) {
-		named[capture.App] = capture.Name != ""
+		named[capture.Port()] = capture.Name != ""
 	}
 	return named
 }
@@ -38,7 +38,7 @@ func namedPorts(w *workload.Workload) map[uint16]bool {
 // comes then will not stop by itself, and an agent that does not tell may never.
 // The error is the cause of ctx's end. agents may be nil; then the time itself has
 // to do.
-func waitQuiet(ctx context.Context, agents *cluster.Agents, named map[uint16]bool, earliest time.Time) error {
+func waitQuiet(ctx context.Context, agents *cluster.Agents, named map[agent.Port]bool, earliest time.Time) error {
 	limited, cancel := context.WithTimeout(ctx, quietLimit)
 	defer cancel()
 	_ = poll.Until(limited, quietEvery, func() (bool, error) {
@@ -53,14 +53,14 @@ func waitQuiet(ctx context.Context, agents *cluster.Agents, named map[uint16]boo
 	return nil
 }
 
-func quiet(census cluster.Census, named map[uint16]bool) bool {
+func quiet(census cluster.Census, named map[agent.Port]bool) bool {
 	return len(census.Unreached) == 0 &&
 		!slices.ContainsFunc(census.Infos, func(info agent.Info) bool { return busy(info, named) })
 }
 
 // busy reports whether an agent saw a new connection lately.
-func busy(info agent.Info, named map[uint16]bool) bool {
+func busy(info agent.Info, named map[agent.Port]bool) bool {
 	return slices.ContainsFunc(info.Captures, func(c agent.CaptureInfo) bool {
-		return !named[c.App] && c.IdleSeconds >= 0 && c.IdleSeconds < quietFor.Seconds()
+		return !named[c.Port()] && c.IdleSeconds >= 0 && c.IdleSeconds < quietFor.Seconds()
 	})
 }

@@ -5,11 +5,12 @@ import (
 	"net/netip"
 	"slices"
 
+	agent "github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/splice"
 	"github.com/kubectl-tele/kubectl-tele/pkg/workload"
 )
 
-// DialHandler connects this machine's own processes to the handler of what they would
+// DialHandler connects by TCP this machine's own processes to the handler of what they would
 // reach through the cluster and back: the address of a Service whose port's traffic comes
 // here whole. It returns nil for any other address, for an intercept beside others', of this
 // session or another, and while the handler does not listen: then the way is through the
@@ -31,7 +32,7 @@ func (s *Intercepts) DialHandler(ctx context.Context, to netip.AddrPort) splice.
 
 // shortens reports whether clients of an address reach this intercept, and nobody else's.
 func (i *Intercept) shortens(to netip.AddrPort) bool {
-	if i.spec.NoShortcut || len(i.match) > 0 || i.spec.Mirror || i.spec.LogRequests || i.spec.Record != "" {
+	if i.spec.NoShortcut || i.target.app().Protocol == agent.UDP || len(i.match) > 0 || i.spec.Mirror || i.spec.LogRequests || i.spec.Record != "" {
 		return false
 	}
 	i.mu.Lock()

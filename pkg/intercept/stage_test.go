@@ -254,19 +254,19 @@ func (s *stage) follow(name string) {
 
 // app returns the app's port for which an agent stands to whom the nodes lead an
 // address; 0 if they lead it to the app.
-func (s *stage) app(address string) uint16 {
+func (s *stage) app(address string) (none agent.Port) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	dep, err := s.tracker.Get(deployments, shop, store)
 	if err != nil {
-		return 0
+		return none
 	}
 	for _, c := range inject.CapturesIn(workload.Deployments{}.View(dep.(*appsv1.Deployment))) {
 		if int32(c.Listen) == s.proxy[address] {
-			return c.App
+			return c.Port()
 		}
 	}
-	return 0
+	return none
 }
 
 // noOutage fails the test if a Service leads to an agent that the Deployment does

@@ -7,6 +7,9 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
+
+	agent "github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/cluster"
 	"github.com/kubectl-tele/kubectl-tele/pkg/control/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/handler"
@@ -31,8 +34,11 @@ func (t *target) String() string {
 	if t.port.Number == 0 {
 		return "the files of " + t.Ref.String()
 	}
-	return fmt.Sprintf("%s port %d", t.Ref, t.port.Number)
+	return fmt.Sprintf("%s port %s", t.Ref, t.port)
 }
+
+// app is the port as agents and records know it.
+func (t *target) app() agent.Port { return inject.PortOf(t.port) }
 
 // serviceNames are the Services that lead to the port.
 func (t *target) serviceNames() []string {
@@ -73,11 +79,11 @@ func findTargets(ctx context.Context, c *cluster.Cluster, spec api.InterceptSpec
 		spec.Ports = []api.PortSpec{{}}
 	}
 	for _, w := range workloads {
-		found, err := portsOf(ctx, c, w, spec)
+		found, beside, err := portsOf(ctx, c, w, spec)
 		if err != nil {
 			return nil, nil, err
 		}
-		all = append(all, found...)
+		all, warnings = append(all, found...), append(warnings, beside...)
 	}
 	var refs []workload.Ref
 	for _, w := range workloads {
@@ -93,7 +99,7 @@ func findTargets(ctx context.Context, c *cluster.Cluster, spec api.InterceptSpec
 			t.handler = handler.Localhost(all[n%len(spec.Ports)].port.Number)
 		}
 		if spec.Container == "" && (spec.WithEnv || spec.Dir != "") && t.port.Guessed {
-			warnings = append(warnings, fmt.Sprintf("no container of %s declares port %d: environment and files are those of container %s; --container chooses another", t.Ref, t.port.Number, t.container))
+			warnings = append(warnings, fmt.Sprintf("no container of %s declares port %s: environment and files are those of container %s; --container chooses another", t.Ref, t.port, t.container))
 		}
 	}
 	return all, warnings, nil
@@ -146,31 +152,35 @@ func withPods(all []*workload.Workload) (those []*workload.Workload, warnings []
 
 // portsOf resolves the ports of one workload. A workload that carries an agent is looked
 // at as it would be without.
-func portsOf(ctx context.Context, c *cluster.Cluster, w *workload.Workload, spec api.InterceptSpec) ([]*target, error) {
+func portsOf(ctx context.Context, c *cluster.Cluster, w *workload.Workload, spec api.InterceptSpec) (all []*target, warnings []string, err error) {
 	// Without the record, the agent's own ports would be taken for the app's.
 	if _, err := inject.ReadRecord(w.Object); errors.Is(err, inject.ErrNewer) {
-		return nil, err
+		return nil, nil, err
 	}
 	services, err := workload.Selecting(ctx, c.Client(), c.Namespace(), w.Template.Labels)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for i := range services {
 		services[i] = *inject.OriginalService(&services[i], inject.CapturesIn(w)...)
 	}
 	original := inject.Original(w)
 	if err := hasContainer(original, spec.Container); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var all []*target
 	var ports []*workload.Port
 	for _, want := range spec.Ports {
 		port, err := workload.FindPort(original, services, want.Port, spec.Service)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		if slices.ContainsFunc(ports, func(p *workload.Port) bool { return p.Number == port.Number }) {
-			return nil, hint.With(fmt.Errorf("port %d of %s is named twice", port.Number, w), "give each --port once")
+		if slices.ContainsFunc(ports, func(p *workload.Port) bool { return inject.PortOf(p) == inject.PortOf(port) }) {
+			return nil, nil, hint.With(fmt.Errorf("port %s of %s is named twice", port, w), "give each --port once")
+		}
+		if port.Protocol == corev1.ProtocolUDP {
+			if err := datagramsAlone(port, spec); err != nil {
+				return nil, nil, err
+			}
 		}
 		ports = append(ports, port)
 		container := spec.Container
@@ -179,8 +189,33 @@ func portsOf(ctx context.Context, c *cluster.Cluster, w *workload.Workload, spec
 		}
 		all = append(all, &target{Ref: w.Ref, port: port, handler: handler.Handler(want.Handler), container: container})
 	}
-	for _, t := range all {
+	for n, t := range all {
 		t.ports = ports
+		// A number of both is that of TCP, as with kubectl.
+		want := spec.Ports[n].Port
+		other, err := workload.FindPort(original, services, want+"/udp", spec.Service)
+		if want == "" || err != nil || slices.ContainsFunc(ports, func(p *workload.Port) bool { return inject.PortOf(p) == inject.PortOf(other) }) {
+			continue
+		}
+		warnings = append(warnings, fmt.Sprintf("port %s of %s is of UDP too, which goes on to the app: --port %s/udp takes that", want, w, want))
 	}
-	return all, nil
+	return all, warnings, nil
+}
+
+// datagramsAlone returns an error if a port of UDP is asked for with what only requests have.
+func datagramsAlone(port *workload.Port, spec api.InterceptSpec) error {
+	for _, no := range []struct {
+		asked bool
+		what  string
+	}{
+		{len(spec.Match) > 0, "requests cannot be told apart"},
+		{spec.Mirror, "datagrams are not copied"},
+		{spec.Record != "", "there are no requests to record"},
+		{spec.LogRequests, "there are no requests to log"},
+	} {
+		if no.asked {
+			return hint.With(fmt.Errorf("port %s is of UDP, in which %s", port, no.what), "intercept it whole, with a command of its own")
+		}
+	}
+	return nil
 }

@@ -6,11 +6,13 @@ import (
 )
 
 // Target is what a flow is opened to. The tunnel carries it and knows one
-// thing about it: flows to Network "udp" keep datagram boundaries.
+// thing about it: flows to Network "udp", or to one that ends in "/udp", keep
+// datagram boundaries.
 type Target struct {
 	// Network: "tcp" or "udp", dial Address, an "IP:port"; "agent", a service
-	// of the peer named by Address; "intercept", a captured connection of the
-	// intercept with the ID Address. 1 to 16 bytes.
+	// of the peer named by Address; "intercept" or "intercept/udp", a captured
+	// connection or association of the intercept with the ID Address. 1 to 16
+	// bytes.
 	Network string
 	// Address has at most 255 bytes.
 	Address string
@@ -21,7 +23,7 @@ type Target struct {
 // String is network and address.
 func (t Target) String() string { return t.Network + " " + t.Address }
 
-func (t Target) datagram() bool { return t.Network == "udp" }
+func (t Target) datagram() bool { return t.Network == "udp" || strings.HasSuffix(t.Network, "/udp") }
 
 func (t Target) check() error {
 	if len(t.Network) == 0 || len(t.Network) > maxNetwork || len(t.Address) > maxAddress || len(t.Meta) > maxMeta {

@@ -14,13 +14,25 @@ import (
 	"github.com/kubectl-tele/kubectl-tele/pkg/hint"
 )
 
-// Port is a TCP port of a workload's container that Services lead to.
+// Port is a port of TCP or UDP of a workload's container that Services lead to.
 type Port struct {
-	Container string // the container that declares it, else the first one
-	Number    uint16 // what the app listens on
-	Name      string // the container port's name; "" when it has none or is not declared
-	Guessed   bool   // no container declares it, and there are several
+	Container string          // the container that declares it, else the first one
+	Number    uint16          // what the app listens on
+	Protocol  corev1.Protocol // ProtocolTCP or ProtocolUDP; never empty
+	Name      string          // the container port's name; "" when it has none or is not declared
+	Guessed   bool            // no container declares it, and there are several
 	Services  []ServicePort
+}
+
+// ProtocolOf is what an object means by a port's protocol, which may be empty.
+func ProtocolOf(p corev1.Protocol) corev1.Protocol { return cmp.Or(p, corev1.ProtocolTCP) }
+
+// spell returns a port's name or number as FindPort accepts it: NAME, or NAME/udp.
+func spell(port string, protocol corev1.Protocol) string {
+	if ProtocolOf(protocol) == corev1.ProtocolTCP {
+		return port
+	}
+	return port + "/" + strings.ToLower(string(protocol))
 }
 
 // ServicePort is a port of a Service that leads to a Port.
@@ -32,10 +44,7 @@ type ServicePort struct {
 
 // String names the Service port as FindPort accepts it.
 func (s ServicePort) String() string {
-	if s.Port.Name != "" {
-		return s.Service.Name + ":" + s.Port.Name
-	}
-	return s.Service.Name + ":" + strconv.Itoa(int(s.Port.Port))
+	return s.Service.Name + ":" + spell(cmp.Or(s.Port.Name, strconv.Itoa(int(s.Port.Port))), s.Port.Protocol)
 }
 
 // Addresses returns where clients find the port: at the Service's cluster
@@ -51,9 +60,10 @@ func (s ServicePort) Addresses() []netip.AddrPort {
 }
 
 // FindPort finds the port that is meant by want: "" (the only one there is), the
-// name or number of a Service port or of a container port, or "service:port".
-// Only services that select the workload's pods must be given. When service is
-// not empty only the Service of that name counts.
+// name or number of a Service port or of a container port, or "service:port". A port
+// may have its protocol behind it, as in 53/udp; without, what is of TCP and of UDP is
+// that of TCP. Only services that select the workload's pods must be given. When
+// service is not empty only the Service of that name counts.
 //
 // The hint of an error says which ports there are.
 func FindPort(w *Workload, services []corev1.Service, want, service string) (*Port, error) {
@@ -83,6 +93,9 @@ func FindPort(w *Workload, services []corev1.Service, want, service string) (*Po
 			found = append(found, p)
 		}
 	}
+	if one := onlyTCP(found); one != nil {
+		return one, nil
+	}
 	switch len(found) {
 	case 1:
 		return found[0], nil
@@ -102,6 +115,20 @@ func FindPort(w *Workload, services []corev1.Service, want, service string) (*Po
 		Fact: fmt.Sprintf("port %q of %s is ambiguous", want, w),
 		Mend: "choose with --port one of " + list(found),
 	}
+}
+
+// onlyTCP returns the one of TCP among the ports, nil if there are several or none.
+func onlyTCP(ports []*Port) (one *Port) {
+	for _, p := range ports {
+		switch {
+		case p.Protocol != corev1.ProtocolTCP:
+		case one != nil:
+			return nil
+		default:
+			one = p
+		}
+	}
+	return one
 }
 
 func noSuchService(w *Workload, services []corev1.Service, service string) error {
@@ -128,8 +155,8 @@ func noPorts(w *Workload, services []corev1.Service, others []string) error {
 		}
 	case len(others) > 0:
 		return &hint.Error{
-			Fact: fmt.Sprintf("no Service leads to a TCP port of %s (%s)", w, strings.Join(others, "; ")),
-			Mend: "only TCP ports that Services lead to can be intercepted",
+			Fact: fmt.Sprintf("no Service leads to a port of %s that can be intercepted (%s)", w, strings.Join(others, "; ")),
+			Mend: "only ports of TCP and UDP that Services lead to can be intercepted",
 		}
 	}
 	return &hint.Error{
@@ -142,30 +169,37 @@ func noPorts(w *Workload, services []corev1.Service, others []string) error {
 func list(ports []*Port) string {
 	names := make([]string, 0, len(ports))
 	for _, p := range ports {
-		names = append(names, fmt.Sprintf("%s (container %s, port %d)", p.Services[0], p.Container, p.Number))
+		names = append(names, fmt.Sprintf("%s (container %s, port %s)", p.Services[0], p.Container, p))
 	}
 	return strings.Join(names, ", ")
 }
 
-// Matches reports whether the port is what want means to FindPort, except "".
+// String is the number, or NUMBER/udp.
+func (p *Port) String() string { return spell(strconv.Itoa(int(p.Number)), p.Protocol) }
+
+// Matches reports whether the port is one that want may mean to FindPort, except "".
 func (p *Port) Matches(want string) bool {
-	if want == p.Name || want == strconv.Itoa(int(p.Number)) {
+	port, protocol, given := strings.Cut(want, "/")
+	if given && !strings.EqualFold(protocol, string(p.Protocol)) {
+		return false
+	}
+	if port == p.Name || port == strconv.Itoa(int(p.Number)) {
 		return true
 	}
 	return slices.ContainsFunc(p.Services, func(s ServicePort) bool {
-		return want == s.Port.Name || want == strconv.Itoa(int(s.Port.Port)) || want == s.String()
+		return port == s.Port.Name || port == strconv.Itoa(int(s.Port.Port)) || want == s.String()
 	})
 }
 
-// candidates resolves each TCP port of the Services to the port of a container.
-// others says which Service ports lead nowhere or are not TCP.
+// candidates resolves each port of the Services to the port of a container. others says
+// which Service ports lead nowhere or are neither of TCP nor UDP.
 func candidates(w *Workload, services []corev1.Service) (ports []*Port, others []string) {
 	spec := &w.Template.Spec
 	for i := range services {
 		svc := &services[i]
 		for _, sp := range svc.Spec.Ports {
 			entry := ServicePort{Service: svc, Port: sp, Named: sp.TargetPort.Type == intstr.String && sp.TargetPort.StrVal != ""}
-			if sp.Protocol != "" && sp.Protocol != corev1.ProtocolTCP {
+			if p := ProtocolOf(sp.Protocol); p != corev1.ProtocolTCP && p != corev1.ProtocolUDP {
 				others = append(others, fmt.Sprintf("%s is %s", entry, sp.Protocol))
 				continue
 			}
@@ -174,7 +208,7 @@ func candidates(w *Workload, services []corev1.Service) (ports []*Port, others [
 				others = append(others, fmt.Sprintf("%s leads to port %q, which no container has", entry, sp.TargetPort.String()))
 				continue
 			}
-			at := slices.IndexFunc(ports, func(p *Port) bool { return p.Number == found.Number })
+			at := slices.IndexFunc(ports, func(p *Port) bool { return p.Number == found.Number && p.Protocol == found.Protocol })
 			if at < 0 {
 				ports = append(ports, found)
 				at = len(ports) - 1
@@ -182,7 +216,9 @@ func candidates(w *Workload, services []corev1.Service) (ports []*Port, others [
 			ports[at].Services = append(ports[at].Services, entry)
 		}
 	}
-	slices.SortStableFunc(ports, func(a, b *Port) int { return cmp.Compare(a.Number, b.Number) })
+	slices.SortStableFunc(ports, func(a, b *Port) int {
+		return cmp.Or(cmp.Compare(a.Number, b.Number), cmp.Compare(a.Protocol, b.Protocol))
+	})
 	return ports, others
 }
 
@@ -196,18 +232,18 @@ func resolve(spec *corev1.PodSpec, sp corev1.ServicePort) *Port {
 	}
 	for _, c := range Serving(spec) {
 		for _, p := range c.Ports {
-			if p.Protocol != "" && p.Protocol != corev1.ProtocolTCP {
+			if ProtocolOf(p.Protocol) != ProtocolOf(sp.Protocol) {
 				continue
 			}
 			if target.Type == intstr.String && p.Name == target.StrVal || target.Type == intstr.Int && p.ContainerPort == target.IntVal {
-				return &Port{Container: c.Name, Number: uint16(p.ContainerPort), Name: p.Name}
+				return &Port{Container: c.Name, Number: uint16(p.ContainerPort), Protocol: ProtocolOf(sp.Protocol), Name: p.Name}
 			}
 		}
 	}
 	if target.Type == intstr.String || target.IntVal < 1 || target.IntVal > 65535 || len(spec.Containers) == 0 {
 		return nil
 	}
-	return &Port{Container: spec.Containers[0].Name, Number: uint16(target.IntVal), Guessed: len(spec.Containers) > 1}
+	return &Port{Container: spec.Containers[0].Name, Number: uint16(target.IntVal), Protocol: ProtocolOf(sp.Protocol), Guessed: len(spec.Containers) > 1}
 }
 
 // Serving returns the containers that run as long as the pod, in the order in

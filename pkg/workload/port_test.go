@@ -57,6 +57,8 @@ func TestFindPort(t *testing.T) {
 	grpc := service("back-grpc", leads("grpc", 9090, "9090"))
 	metrics := service("back-metrics", leads("", 9102, ""))
 	dns := service("dns", corev1.ServicePort{Name: "dns", Port: 53, Protocol: corev1.ProtocolUDP, TargetPort: intstr.FromString("dns")})
+	sctp := service("sctp", corev1.ServicePort{Name: "x", Port: 99, Protocol: corev1.ProtocolSCTP})
+	both := service("both", leads("tcp", 8080, "8080"), corev1.ServicePort{Port: 8080, Protocol: corev1.ProtocolUDP})
 	lost := service("lost", leads("x", 80, "nosuch"))
 	for _, tc := range []struct {
 		name     string
@@ -79,6 +81,14 @@ func TestFindPort(t *testing.T) {
 		{name: "one of both kinds", services: []corev1.Service{http, service("alias", leads("", 8080, "8080"))}, service: "alias", port: "app:8080:http alias:8080"},
 		{name: "not declared", services: []corev1.Service{service("raw", leads("", 80, "7000"))}, port: "app:7000: raw:80"},
 		{name: "UDP beside", services: []corev1.Service{http, dns}, port: "app:8080:http back:http=named"},
+		{name: "UDP alone", services: []corev1.Service{dns}, port: "app:53/udp:dns dns:dns/udp=named"},
+		{name: "UDP by name", services: []corev1.Service{http, dns}, want: "dns", port: "app:53/udp:dns dns:dns/udp=named"},
+		{name: "UDP by number", services: []corev1.Service{http, dns}, want: "53", port: "app:53/udp:dns dns:dns/udp=named"},
+		{name: "UDP by protocol", services: []corev1.Service{both}, want: "8080/udp", port: "app:8080/udp: both:8080/udp"},
+		{name: "UDP by service and protocol", services: []corev1.Service{both, http}, want: "both:8080/UDP", port: "app:8080/udp: both:8080/udp"},
+		{name: "both protocols", services: []corev1.Service{both}, want: "8080", port: "app:8080:http both:tcp"},
+		{name: "TCP by protocol", services: []corev1.Service{both}, want: "8080/tcp", port: "app:8080:http both:tcp"},
+		{name: "no such protocol", services: []corev1.Service{both}, want: "8080/sctp", err: `has no port "8080/sctp"`, hint: "both:8080/udp (container app, port 8080/udp)"},
 
 		{name: "no service", err: "no Service selects the pods of deployment/back", hint: "kubectl expose deployment/back -n shop"},
 		{name: "service by wrong name", services: []corev1.Service{http}, service: "abck", err: `no Service "abck" selects`, hint: "the Services that do: back"},
@@ -91,7 +101,7 @@ func TestFindPort(t *testing.T) {
 			services: []corev1.Service{service("a", leads("", 80, "8080")), service("b", leads("", 8080, "9090"))},
 			want:     "8080", err: `port "8080" of deployment/back is ambiguous`, hint: "a:80 (container app, port 8080), b:8080 (container app, port 9090)",
 		},
-		{name: "UDP alone", services: []corev1.Service{dns}, err: "no Service leads to a TCP port of deployment/back (dns:dns is UDP)", hint: "only TCP"},
+		{name: "SCTP alone", services: []corev1.Service{sctp}, err: "no Service leads to a port of deployment/back that can be intercepted (sctp:x/sctp is SCTP)", hint: "TCP and UDP"},
 		{name: "leads nowhere", services: []corev1.Service{lost}, err: `lost:x leads to port "nosuch", which no container has`},
 		{name: "no ports", services: []corev1.Service{service("headless")}, err: "have no ports"},
 	} {
@@ -104,7 +114,7 @@ func TestFindPort(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := []string{fmt.Sprintf("%s:%d:%s", p.Container, p.Number, p.Name)}
+			got := []string{fmt.Sprintf("%s:%s:%s", p.Container, p, p.Name)}
 			for _, s := range p.Services {
 				text := s.String()
 				if s.Named {

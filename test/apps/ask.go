@@ -30,6 +30,9 @@ func asker(o loadOptions, to string) (ask func(context.Context, callRequest) api
 		transport.Protocols.SetUnencryptedHTTP2(o.protocol == "http2")
 		client.Transport = transport
 		return func(ctx context.Context, c callRequest) api.Call { return call(ctx, client, c) }, client.CloseIdleConnections, nil
+	case "udp":
+		a := &udpAsker{fresh: o.fresh}
+		return timed(a.ask), a.close, nil
 	case "websocket":
 		return timed(askWebSocket), func() {}, nil
 	case "grpc":

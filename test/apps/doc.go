@@ -7,7 +7,7 @@
 //	apps tcp [-addr :8080] [-banner]          TCP echo
 //	apps slowfin [-addr :8080] [-delay 3s]    answers only after the client's FIN
 //	apps raw -addr :8080 -addr :9090          answers the bytes that it is told to, says which it got
-//	apps udp [-addr :8080]                    UDP echo
+//	apps udp [-addr :8080]                    UDP echo; "who ..." is answered with an api.Echo behind it
 //	apps refuse                               runs, listens on nothing
 //	apps call [-method M] [-bytes N] [-header K:V]... URL
 //	apps load [-for 10s] [-count N] [-workers 1] [-every 0] [-fresh] [-stdin] [-trace]

@@ -34,7 +34,7 @@ func (o *loadOptions) register(flags *flag.FlagSet) {
 	flags.IntVar(&o.workers, "workers", 1, "load: how many at once")
 	flags.DurationVar(&o.every, "every", 0, "load: pause of each worker between two requests")
 	flags.BoolVar(&o.fresh, "fresh", false, "load: a new connection for each request")
-	flags.StringVar(&o.protocol, "protocol", "http1", "load: http1, http2, grpc or websocket")
+	flags.StringVar(&o.protocol, "protocol", "http1", "load: http1, http2, grpc, websocket or udp")
 	flags.StringVar(&o.id, "id", "", "load: what the header X-Id of each request begins with, a number after it")
 	flags.DurationVar(&o.timeout, "timeout", 10*time.Second, "load: limit of one request")
 	flags.BoolVar(&o.stdin, "stdin", false, "load: stop when standard input says anything or ends, too")

@@ -8,7 +8,8 @@ import (
 	"sync"
 )
 
-// runUDP sends every datagram back as it came, from the address it came to.
+// runUDP sends every datagram back as it came, from the address it came to; to one that
+// asks who it is it adds that.
 func runUDP(ctx context.Context, s settings, _ []string) error {
 	var conns []net.PacketConn
 	closeAll := func() {
@@ -31,7 +32,7 @@ func runUDP(ctx context.Context, s settings, _ []string) error {
 	failed := make([]error, len(conns))
 	for i, conn := range conns {
 		wg.Go(func() {
-			failed[i] = echoDatagrams(conn)
+			failed[i] = echoDatagrams(conn, s.identity)
 			closeAll()
 		})
 	}
@@ -43,13 +44,13 @@ func runUDP(ctx context.Context, s settings, _ []string) error {
 }
 
 // echoDatagrams ends when conn is closed.
-func echoDatagrams(conn net.PacketConn) error {
+func echoDatagrams(conn net.PacketConn, id identity) error {
 	buf := make([]byte, 64<<10)
 	for {
 		n, from, err := conn.ReadFrom(buf)
 		if err != nil {
 			return err
 		}
-		_, _ = conn.WriteTo(buf[:n], from) // a datagram may be lost, also here
+		_, _ = conn.WriteTo(whoAnswers(id, buf[:n]), from) // a datagram may be lost, also here
 	}
 }

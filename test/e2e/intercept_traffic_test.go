@@ -57,11 +57,11 @@ func answeredBy(t *testing.T, url string) string {
 
 // reachable waits until a Service answers from everywhere: pods are ready some
 // time before all nodes know.
-func reachable(t *testing.T, url string) {
+func reachable(t *testing.T, url string, args ...string) {
 	t.Helper()
 	for _, pod := range clients(t) {
 		poll(t, url+" is reached from pod "+pod, func(ctx context.Context) error {
-			result, err := held(ctx, pod, nil, "load", "-fresh", "-count", "20", url)
+			result, err := held(ctx, pod, nil, slices.Concat([]string{"load", "-fresh", "-count", "20"}, args, []string{url})...)
 			if err == nil && result.Code != 0 {
 				err = errors.New(result.Stderr)
 			}
@@ -87,7 +87,12 @@ type loop struct {
 // startLoop begins asking as soon as there are answers; what ends it is stop, or the test's end.
 func startLoop(t *testing.T, url string, args ...string) *loop {
 	t.Helper()
-	reachable(t, url)
+	var protocol []string // HTTP, whatever else the loop asks by
+	if strings.HasPrefix(url, "udp:") {
+		protocol = []string{"-protocol", "udp"}
+	}
+	reachable(t, url, protocol...)
+	args = append(args, protocol...)
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	args = append([]string{"held", "load", "-for", "10m", "-every", "25ms", "-stdin", "-trace"}, args...)
 	l := &loop{url: url, cmd: inCluster(ctx, t, append(args, url)...), done: make(chan struct{}), changed: make(chan struct{})}

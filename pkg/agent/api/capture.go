@@ -6,31 +6,35 @@ import (
 	"strings"
 )
 
-// Capture is a TCP port that the agent listens on, and the port of the app
-// that it stands for.
+// Capture is a port that the agent listens on, and the port of the app that it
+// stands for. Both are of one protocol.
 type Capture struct {
-	Listen uint16 `json:"listen"`
-	App    uint16 `json:"app"`
+	Listen   uint16   `json:"listen"`
+	App      uint16   `json:"app"`
+	Protocol Protocol `json:"protocol,omitempty"`
 }
 
-// String returns the capture as LISTEN:APP.
-func (c Capture) String() string { return fmt.Sprintf("%d:%d", c.Listen, c.App) }
+// Port is the app's port.
+func (c Capture) Port() Port { return Port{Number: c.App, Protocol: c.Protocol} }
 
-// ParseCapture reads LISTEN:APP. Neither port may be 0.
+// String returns the capture as LISTEN:APP, or LISTEN:APP/udp.
+func (c Capture) String() string { return fmt.Sprintf("%d:%s", c.Listen, c.Port()) }
+
+// ParseCapture reads LISTEN:APP or LISTEN:APP/udp. Neither port may be 0.
 func ParseCapture(s string) (Capture, error) {
 	listen, app, ok := strings.Cut(s, ":")
 	if !ok {
 		return Capture{}, fmt.Errorf("capture %q is not LISTEN:APP", s)
 	}
-	var ports [2]uint16
-	for i, p := range []string{listen, app} {
-		n, err := strconv.ParseUint(p, 10, 16)
-		if err != nil || n == 0 {
-			return Capture{}, fmt.Errorf("capture %q: %q is not a port", s, p)
-		}
-		ports[i] = uint16(n)
+	n, err := strconv.ParseUint(listen, 10, 16)
+	if err != nil || n == 0 {
+		return Capture{}, fmt.Errorf("capture %q: %q is not a port", s, listen)
 	}
-	return Capture{Listen: ports[0], App: ports[1]}, nil
+	port, ok := parsePort(app)
+	if !ok {
+		return Capture{}, fmt.Errorf("capture %q: %q is not a port", s, app)
+	}
+	return Capture{Listen: uint16(n), App: port.Number, Protocol: port.Protocol}, nil
 }
 
 // CaptureInfo is the state of a capture.
@@ -38,9 +42,11 @@ type CaptureInfo struct {
 	Capture
 	// Holders are those with a rule, in the order in which their rules are
 	// asked: what none takes goes to the app.
-	Holders     []Holder `json:"holders,omitempty"`
-	Active      int      `json:"active"`      // open connections
-	IdleSeconds float64  `json:"idleSeconds"` // since the last new connection; -1: there was none
+	Holders []Holder `json:"holders,omitempty"`
+	Active  int      `json:"active"` // open connections, or associations of UDP
+	// IdleSeconds is since when nothing came: the last new connection, or of UDP the last
+	// datagram; -1: there was none.
+	IdleSeconds float64 `json:"idleSeconds"`
 	// Whole is how many of the open connections go to the app as a whole, since
 	// there was no rule of requests when they came.
 	Whole int `json:"whole,omitempty"`
@@ -48,9 +54,10 @@ type CaptureInfo struct {
 	Opaque map[string]int64 `json:"opaque,omitempty"`
 }
 
-// Captured describes a captured connection that is offered to a session.
+// Captured describes a captured connection, or association of UDP, that is offered to a
+// session.
 type Captured struct {
-	Port   uint16 `json:"port"`   // the app's port
+	Port          // the app's
 	Remote string `json:"remote"` // the client's IP:port
 	Local  string `json:"local"`  // the IP:port that the client reached
 	// MSS is the maximum segment size that the client announced, less the TCP

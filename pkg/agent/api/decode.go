@@ -39,6 +39,3 @@ func readReply[T any](r io.Reader, limit int64, what string) (T, error) {
 	}
 	return v, nil
 }
-
-// errPort is the error of the port 0 in a request.
-func errPort(what string) error { return fmt.Errorf("%s: 0 is not a port", what) }

@@ -5,9 +5,9 @@
 //
 // A session opens a flow to a service of the agent (a tunnel.Target whose
 // Network is NetworkService) and puts the request into the target's Meta, as
-// JSON. An agent opens a flow to the session for each captured connection
-// (Network is NetworkIntercept, Address is the ID of the registration, Meta is
-// a Captured).
+// JSON. An agent opens a flow to the session for each captured connection, and
+// each captured association of UDP (Network is NetworkIntercept or
+// NetworkDatagrams, Address is the ID of the registration, Meta is a Captured).
 //
 // Session and agent may be of different versions: a second developer meets the
 // agent that the first one brought.

@@ -23,6 +23,7 @@ const (
 	FeatureWatch    Feature = "watch"    // ServiceWatch
 	FeatureFiles    Feature = "files"    // ServiceFiles and ServiceSocket; of an agent that was given volumes
 	FeatureReaders  Feature = "readers"  // Registration.Files
+	FeatureUDP      Feature = "udp"      // Port.Protocol
 	FeatureProbe    Feature = "probe"    // ServiceProbe, and Captured.MSS; on Linux alone
 )
 

@@ -38,8 +38,8 @@ func (r ListenRequest) validate() error {
 		return errors.New("no captures")
 	}
 	for _, c := range r.Captures {
-		if c.App == 0 {
-			return errPort("capture " + c.String())
+		if err := c.Port().validate("capture " + c.String()); err != nil {
+			return err
 		}
 	}
 	return nil

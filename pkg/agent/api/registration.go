@@ -3,6 +3,7 @@ package api
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -35,10 +36,10 @@ type Registration struct {
 
 // Rule says what becomes of the traffic of one port of the app.
 type Rule struct {
-	Port   uint16 `json:"port"` // the app's
+	Port          // the app's
 	Action Action `json:"action"`
 	// Match says which requests are meant; none: all traffic, whatever it is.
-	// An agent without FeatureMatch refuses it.
+	// An agent without FeatureMatch refuses it, and every agent for a port of UDP.
 	Match []Condition `json:"match,omitempty"`
 	// Down says who answers what the session does not accept while it is reached:
 	// its handler may not listen. "" is the app. An agent without FeatureDown refuses
@@ -46,10 +47,19 @@ type Rule struct {
 	Down Down `json:"down,omitempty"`
 }
 
+// String says what the rule does, to which port's traffic.
+func (r Rule) String() string {
+	words := []string{string(r.Action), r.Port.String()}
+	for _, c := range r.Match {
+		words = append(words, c.String())
+	}
+	return strings.Join(words, " ")
+}
+
 // Down is what becomes of traffic that a live session does not accept.
 type Down string
 
-// Refuse answers requests with an error, and resets other connections.
+// Refuse answers requests with an error, resets other connections and drops datagrams.
 const Refuse Down = "refuse"
 
 // Action is what a rule does with the traffic that it is about.
@@ -57,8 +67,8 @@ type Action string
 
 // The actions.
 const (
-	// Take offers new connections to the session, or with a Match the requests of
-	// all connections; what it does not accept reaches the app.
+	// Take offers new connections and associations to the session, or with a Match the
+	// requests of all connections; what it does not accept reaches the app.
 	Take Action = "take"
 	// Mirror offers copies of what clients send, and drops what is answered. Who
 	// answers the client does not wait for it, and what cannot be delivered is
@@ -82,7 +92,8 @@ func ParseRegistration(data []byte) (Registration, error) {
 }
 
 // Validate returns an error unless the registration has an ID, and a rule or asks for
-// files, and each rule has a port of its own and a known action.
+// files, and each rule has a port of its own and a known action: Take all, for a port of
+// UDP.
 func (r Registration) Validate() error {
 	switch {
 	case r.ID == "":
@@ -90,17 +101,20 @@ func (r Registration) Validate() error {
 	case len(r.Rules) == 0 && !r.Files:
 		return errors.New("no rules")
 	}
-	seen := map[uint16]bool{}
+	seen := map[Port]bool{}
 	for _, rule := range r.Rules {
+		if err := rule.validate("rule"); err != nil {
+			return err
+		}
 		switch {
-		case rule.Port == 0:
-			return errPort("rule")
 		case rule.Action != Take && rule.Action != Mirror:
-			return fmt.Errorf("unknown action %q for port %d", rule.Action, rule.Port)
+			return fmt.Errorf("unknown action %q for port %s", rule.Action, rule.Port)
+		case rule.Protocol == UDP && (rule.Action != Take || len(rule.Match) > 0):
+			return fmt.Errorf("port %s: datagrams are taken all, or none", rule.Port)
 		case rule.Down != "" && rule.Down != Refuse:
-			return fmt.Errorf("unknown choice %q for port %d while the handler is down", rule.Down, rule.Port)
+			return fmt.Errorf("unknown choice %q for port %s while the handler is down", rule.Down, rule.Port)
 		case seen[rule.Port]:
-			return fmt.Errorf("two rules for port %d", rule.Port)
+			return fmt.Errorf("two rules for port %s", rule.Port)
 		}
 		if err := ValidateConditions(rule.Match); err != nil {
 			return err

@@ -8,6 +8,8 @@ const (
 	// NetworkIntercept is the Network of a captured connection that the agent
 	// offers to a session.
 	NetworkIntercept = "intercept"
+	// NetworkDatagrams is that of a captured association of UDP.
+	NetworkDatagrams = "intercept/udp"
 )
 
 // The agent's services.

@@ -23,7 +23,8 @@ type InterceptStatus struct {
 	Workload  string   `json:"workload"` // KIND/NAME, such as deployment/store
 	Namespace string   `json:"namespace"`
 	Container string   `json:"container"`
-	Port      uint16   `json:"port"` // 0: no traffic is taken, the files in Dir alone are shown
+	Port      uint16   `json:"port"`               // 0: no traffic is taken, the files in Dir alone are shown
+	Protocol  string   `json:"protocol,omitempty"` // udp; "" is TCP
 	Services  []string `json:"services"`
 	Inject    string   `json:"inject"`
 	Capture   []string `json:"capture"`

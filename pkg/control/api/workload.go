@@ -36,11 +36,12 @@ type Workload struct {
 
 // WorkloadOwner is one intercept of a workload, of any session.
 type WorkloadOwner struct {
-	User  string    `json:"user"`
-	Host  string    `json:"host"`
-	ID    string    `json:"id"`
-	Port  uint16    `json:"port"` // 0: the owner's are the files alone
-	Since time.Time `json:"since"`
+	User     string    `json:"user"`
+	Host     string    `json:"host"`
+	ID       string    `json:"id"`
+	Port     uint16    `json:"port"`               // 0: the owner's are the files alone
+	Protocol string    `json:"protocol,omitempty"` // udp; "" is TCP
+	Since    time.Time `json:"since"`
 	// Match spells which requests are meant; "" is all traffic.
 	Match string `json:"match,omitempty"`
 	// Taken counts the connections, or with a Match the requests, that the

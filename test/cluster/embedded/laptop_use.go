@@ -106,6 +106,11 @@ func (l *Laptop) Listen(ctx context.Context, network, address string) (net.Liste
 	return listenIn(ctx, l.NetNS(), network, address)
 }
 
+// ListenPacket listens for datagrams at the laptop, on a literal address.
+func (l *Laptop) ListenPacket(ctx context.Context, network, address string) (net.PacketConn, error) {
+	return listenPacketIn(ctx, l.NetNS(), network, address)
+}
+
 // LookupHost asks the servers in the laptop's /etc/resolv.conf for a name's
 // IPv4 addresses, trying its search domains. It keeps no cache.
 func (l *Laptop) LookupHost(ctx context.Context, name string) ([]string, error) {

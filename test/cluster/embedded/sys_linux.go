@@ -40,6 +40,17 @@ func listenIn(ctx context.Context, netns, network, address string) (net.Listener
 	return l, err
 }
 
+// listenPacketIn is dialIn for sockets of datagrams.
+func listenPacketIn(ctx context.Context, netns, network, address string) (net.PacketConn, error) {
+	var l net.PacketConn
+	err := inNetNS(netns, func() (err error) {
+		var c net.ListenConfig
+		l, err = c.ListenPacket(ctx, network, address)
+		return err
+	})
+	return l, err
+}
+
 // inNetNS runs f on a thread that has entered the namespace. Sockets made by f
 // stay there; goroutines started by f do not.
 func inNetNS(file string, f func() error) error {

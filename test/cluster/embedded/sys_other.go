@@ -16,6 +16,10 @@ func listenIn(context.Context, string, string, string) (net.Listener, error) {
 	return nil, errNotLinux
 }
 
+func listenPacketIn(context.Context, string, string, string) (net.PacketConn, error) {
+	return nil, errNotLinux
+}
+
 func inode(string) uint64 { return 0 }
 
 func overlayable(string) bool { return false }

@@ -1,0 +1,247 @@
+package agent
+
+import (
+	"container/list"
+	"context"
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
+)
+
+const (
+	// retired is how long answers of an association are passed on, at rest, after its
+	// client's datagrams have begun to go elsewhere.
+	retired = 2 * time.Second
+	// askAgain is how long an association that a session did not take stays with the app
+	// before the session is asked again.
+	askAgain = 2 * time.Second
+	// keptFor is how long a datagram that nobody has answered is kept, and maxKept how many
+	// of an association are: the app gets them when the session turns out not to take them.
+	keptFor = 2 * time.Second
+	maxKept = 16
+)
+
+// association is what one client sends to a captured port of UDP, and what is answered.
+type association struct {
+	capture *udpCapture
+	key     associationKey
+	element *list.Element // of capture.used; guarded by capture.mu
+	holder  *claim        // who is to have it; nil is the app
+	ctx     context.Context
+	end     context.CancelFunc
+
+	mu     sync.Mutex
+	to     datagramConn // nil: it is not known yet
+	kept   []keptDatagram
+	last   time.Time // when a datagram passed
+	idle   time.Duration
+	app    bool      // the app has it, or nobody where the holder refuses
+	missed time.Time // since when the app has it in place of the holder
+}
+
+// datagramConn is a way for datagrams: to a session or to the app.
+type datagramConn interface {
+	Write([]byte) (int, error)
+	SetReadDeadline(time.Time) error
+	Close() error
+}
+
+type keptDatagram struct {
+	data []byte
+	at   time.Time
+}
+
+func newAssociation(ctx context.Context, c *udpCapture, key associationKey, holder *claim) *association {
+	a := &association{capture: c, key: key, holder: holder, app: holder == nil, last: time.Now(), idle: c.idleLimit()}
+	a.ctx, a.end = context.WithCancel(ctx)
+	return a
+}
+
+// serves reports whether the association is for a holder of the port, and whom to ask for
+// it is not to be asked again.
+func (a *association) serves(holder *claim) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.holder == holder && (a.missed.IsZero() || time.Since(a.missed) < askAgain)
+}
+
+// retire ends the association when its answers have come in.
+func (a *association) retire() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.idle = retired
+	if a.to != nil {
+		_ = a.to.SetReadDeadline(a.last.Add(a.idle))
+	}
+}
+
+// send passes the client's datagram on, or keeps it until it is known where to. What the
+// way does not take is lost, as datagrams may be.
+func (a *association) send(p []byte) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.last = time.Now()
+	if !a.app || a.to == nil {
+		a.keepLocked(p)
+	}
+	if a.to != nil {
+		_, _ = a.to.Write(p)
+	}
+}
+
+func (a *association) keepLocked(p []byte) {
+	if len(a.kept) >= maxKept || !a.capture.agent.held.Take(len(p)) {
+		if a.to == nil || len(a.kept) == 0 {
+			return
+		}
+		a.dropLocked(1)
+		if !a.capture.agent.held.Take(len(p)) {
+			return
+		}
+	}
+	a.kept = append(a.kept, keptDatagram{append([]byte(nil), p...), a.last})
+}
+
+// dropLocked gives up the oldest n that are kept.
+func (a *association) dropLocked(n int) {
+	for _, k := range a.kept[:n] {
+		a.capture.agent.held.Give(len(k.data))
+	}
+	if a.kept = a.kept[n:]; len(a.kept) == 0 {
+		a.kept = nil
+	}
+}
+
+// run is the life of the association.
+func (a *association) run() {
+	defer func() {
+		a.end()
+		a.capture.forget(a)
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.dropLocked(len(a.kept))
+	}()
+	log := a.capture.agent.cfg.Log
+	if a.holder != nil {
+		err := a.runSession()
+		if err == nil || a.ctx.Err() != nil {
+			return
+		}
+		log.Debug("session did not take the association", "client", a.key.client, "err", err)
+		a.fallBack()
+	}
+	if err := a.runApp(); err != nil {
+		log.Debug("association with the app ended", "client", a.key.client, "err", err)
+	}
+}
+
+// fallBack has what nobody answered go to the app.
+func (a *association) fallBack() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.to, a.app, a.missed = nil, true, time.Now()
+	n := 0
+	for n < len(a.kept) && time.Since(a.kept[n].at) > keptFor {
+		n++
+	}
+	a.dropLocked(n)
+}
+
+// join makes to the way of the client's datagrams, from those that are kept on.
+func (a *association) join(to datagramConn) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, k := range a.kept {
+		_, _ = to.Write(k.data)
+	}
+	if a.app {
+		a.dropLocked(len(a.kept))
+	}
+	a.to = to
+}
+
+// runSession returns nil when the session had the association until it was at rest.
+func (a *association) runSession() error {
+	flow, err := a.capture.agent.offer(a.ctx, a.holder, api.NetworkDatagrams, api.Captured{
+		Port: a.capture.Port(), Remote: a.key.client.String(), Local: a.key.socket.LocalAddr().String(),
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = flow.Close() }()
+	defer context.AfterFunc(a.ctx, func() { _ = flow.Close() })()
+	defer context.AfterFunc(a.holder.ended, a.retire)()
+	a.holder.taken.Add(1)
+	a.join(flow)
+	return a.answers(flow, func(take func([]byte)) error {
+		p, err := flow.ReadPacket()
+		if err == nil {
+			take(p)
+		}
+		return err
+	})
+}
+
+// runApp returns when the app had the association until it was at rest. Where the holder
+// refuses what it does not take, nobody has it. What the app refuses the port does, too,
+// for a moment.
+func (a *association) runApp() error {
+	if a.holder != nil && a.holder.refuses() {
+		select {
+		case <-time.After(askAgain):
+		case <-a.ctx.Done():
+		}
+		return nil
+	}
+	asked := a.key.socket.LocalAddr().(*net.UDPAddr)
+	conn, err := net.DialUDP("udp", nil, &net.UDPAddr{IP: asked.IP, Port: int(a.capture.App)})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	defer context.AfterFunc(a.ctx, func() { _ = conn.Close() })()
+	a.join(conn)
+	return a.answers(conn, func(take func([]byte)) error {
+		err := readDatagram(conn, func(p []byte) error {
+			take(p)
+			return nil
+		})
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			_ = a.key.socket.Close()
+		}
+		return err
+	})
+}
+
+// answers passes on what read takes from to until the association is at rest, which is
+// no error.
+func (a *association) answers(to datagramConn, read func(take func([]byte)) error) error {
+	answer := func(p []byte) {
+		a.mu.Lock()
+		a.last = time.Now()
+		a.dropLocked(len(a.kept))
+		a.mu.Unlock()
+		_, _ = a.key.socket.WriteToUDPAddrPort(p, a.key.client)
+	}
+	for {
+		a.mu.Lock()
+		until := a.last.Add(a.idle)
+		_ = to.SetReadDeadline(until)
+		a.mu.Unlock()
+		if time.Now().After(until) {
+			return nil
+		}
+		switch err := read(answer); {
+		case err == nil, errors.Is(err, os.ErrDeadlineExceeded):
+		case a.ctx.Err() != nil:
+			return nil
+		default:
+			return err
+		}
+	}
+}
