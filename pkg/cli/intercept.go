@@ -282,6 +282,9 @@ func (o *interceptOptions) validate() error {
 	if o.mirror && (o.handlerDown == "refuse" || o.logRequests) {
 		return usageError(errors.New("--mirror excludes --log-requests and --on-handler-down refuse: the app answers"), "kubectl tele watch WORKLOAD shows the requests")
 	}
+	if o.mountCopy != "" && o.handlerDown == "refuse" {
+		return usageError(errors.New("--mount-copy excludes --on-handler-down refuse: nobody would answer while files are copied"), "copy them before: kubectl tele mount WORKLOAD DIR --copy")
+	}
 	if o.secrets && o.record == "" {
 		return usageError(errors.New("--record-secrets is about --record"), "--record FILE.har --record-secrets")
 	}

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/kubectl-tele/kubectl-tele/pkg/control/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/mount"
+	"github.com/kubectl-tele/kubectl-tele/pkg/workload"
 )
 
 type mountOptions struct {
@@ -68,6 +70,11 @@ func (o *mountOptions) complete(cmd *cobra.Command, args []string) (err error) {
 	if len(args) != 2 {
 		return usageError(fmt.Errorf("a workload and a folder are needed, not %d arguments", len(args)), "kubectl tele mount WORKLOAD DIR")
 	}
+	for _, flag := range []string{"rw", "output", "timeout", "allow-restart", "agent-image"} {
+		if o.copied && cmd.Flags().Changed(flag) {
+			return usageError(fmt.Errorf("--copy excludes --%s", flag), "nothing in the cluster is changed, and copies are yours to write")
+		}
+	}
 	o.spec.Workload, o.spec.AgentImage = args[0], agentImage(o.image)
 	o.spec.Dir, err = filepath.Abs(args[1])
 	return err
@@ -76,9 +83,6 @@ func (o *mountOptions) complete(cmd *cobra.Command, args []string) (err error) {
 func (o *mountOptions) validate() error {
 	if o.spec.Timeout <= 0 {
 		return usageError(fmt.Errorf("--timeout must be more than 0, not %s", o.spec.Timeout))
-	}
-	if o.copied && (o.spec.DirWrite || o.output.format != "") {
-		return usageError(errors.New("--copy excludes --rw and -o"), "copies are yours to write")
 	}
 	if err := o.output.validate(); err != nil {
 		return err
@@ -128,7 +132,11 @@ func (o *mountOptions) copy(ctx context.Context, progress *printer) error {
 	if err != nil {
 		return err
 	}
-	archive, err := c.Archive(asked, workloads[0], o.spec.Container)
+	w := workloads[0]
+	if n := slices.IndexFunc(workloads, func(w *workload.Workload) bool { return w.State.Replicas > 0 }); n >= 0 {
+		w = workloads[n]
+	}
+	archive, err := c.Archive(asked, w, o.spec.Container)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"slices"
 	"strings"
 
@@ -15,9 +16,9 @@ import (
 	"github.com/kubectl-tele/kubectl-tele/pkg/workload"
 )
 
-// archiver writes the paths that are its arguments as a tar archive. It waits for the end of
-// its input before it ends: a container runtime may lose what was written last.
-const archiver = `tar -cf - -C / "$@"; code=$?; cat >/dev/null; exit $code`
+// archiver writes the paths that are its arguments as a tar archive. Behind one it waits for
+// the end of its input before it ends: a container runtime may lose what was written last.
+const archiver = `tar -cf - -C / "$@"; code=$?; [ $code -lt 126 ] && cat >/dev/null; exit $code`
 
 // Archive is the volumes of a container in a pod that runs.
 type Archive struct {
@@ -76,8 +77,10 @@ func (a *Archive) Explain(err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(err, fs.ErrNotExist): // here, not there: that is told by text only
+		return err
 	case isNoCommand(err), strings.Contains(err.Error(), "exit code 127"):
-		return hint.With(fmt.Errorf("the image of container %s has no sh or no tar to copy its volumes with", a.Container), agent)
+		return hint.With(fmt.Errorf("the image of container %s has no sh or no tar to copy its volumes with: %w", a.Container, err), agent)
 	case apierrors.IsForbidden(rootStatus(err)):
 		return hint.With(err, "the right to create pods/exec is needed", agent)
 	}

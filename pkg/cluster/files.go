@@ -17,44 +17,58 @@ import (
 // Files opens a connection over which one of the agents shows the files of its pod, as
 // api.ServiceFiles says. The caller closes it; it ends with the pod at the latest.
 func (a *Agents) Files(ctx context.Context) (io.ReadWriteCloser, error) {
-	return a.openFirst(ctx, tunnel.Target{Network: api.NetworkService, Address: api.ServiceFiles})
+	err := errors.New("no pod with an agent is there")
+	for _, p := range a.staying() {
+		var flow *tunnel.Flow
+		if flow, err = p.open(ctx, tunnel.Target{Network: api.NetworkService, Address: api.ServiceFiles}); err == nil {
+			a.log.Debug("files are read", "pod", p.name)
+			a.mu.Lock()
+			a.filesOf = p.uid
+			a.mu.Unlock()
+			return flow, nil
+		}
+	}
+	return nil, err
 }
 
-// Socket connects to a UNIX socket among those files, by its path there. The caller closes
-// the connection.
+// Socket connects to a UNIX socket among those files, of the pod that Files connected to
+// last, by its path there. The caller closes the connection.
 func (a *Agents) Socket(ctx context.Context, path string) (splice.Conn, error) {
 	meta, err := json.Marshal(api.SocketRequest{Path: path})
 	if err != nil {
 		return nil, err
 	}
-	return a.openFirst(ctx, tunnel.Target{Network: api.NetworkService, Address: api.ServiceSocket, Meta: meta})
+	a.mu.Lock()
+	p := a.pods[a.filesOf]
+	a.mu.Unlock()
+	if p == nil {
+		return nil, errors.New("the pod whose files are read is gone")
+	}
+	return p.open(ctx, tunnel.Target{Network: api.NetworkService, Address: api.ServiceSocket, Meta: meta})
 }
 
-// openFirst asks the agents one after the other, by the names of their pods, until one is
-// reached and accepts.
-func (a *Agents) openFirst(ctx context.Context, target tunnel.Target) (*tunnel.Flow, error) {
+// staying returns the pods that are not being deleted, in the order of their names.
+func (a *Agents) staying() (pods []*podLink) {
 	a.mu.Lock()
-	var pods []*podLink
+	defer a.mu.Unlock()
 	for _, p := range a.pods {
 		if !p.ending {
 			pods = append(pods, p)
 		}
 	}
-	a.mu.Unlock()
 	slices.SortFunc(pods, func(a, b *podLink) int { return strings.Compare(a.name, b.name) })
-	err := errors.New("no pod with an agent is there")
-	for _, p := range pods {
-		t, down := p.link.Up()
-		if t == nil {
-			err = fmt.Errorf("the agent in pod %s is not reached: %w", p.name, errors.Join(down, context.Cause(ctx)))
-			continue
-		}
-		flow, refused := t.Open(ctx, target)
-		if refused == nil {
-			a.log.Debug("files are read", "pod", p.name, "service", target.Address)
-			return flow, nil
-		}
-		err = fmt.Errorf("the agent in pod %s shows no files: %w", p.name, refused)
+	return pods
+}
+
+// open opens a flow to the pod's agent.
+func (p *podLink) open(ctx context.Context, target tunnel.Target) (*tunnel.Flow, error) {
+	t, down := p.link.Up()
+	if t == nil {
+		return nil, fmt.Errorf("the agent in pod %s is not reached: %w", p.name, errors.Join(down, context.Cause(ctx)))
 	}
-	return nil, err
+	flow, err := t.Open(ctx, target)
+	if err != nil {
+		return nil, fmt.Errorf("the agent in pod %s does not give %s: %w", p.name, target.Address, err)
+	}
+	return flow, nil
 }

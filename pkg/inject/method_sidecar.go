@@ -56,7 +56,7 @@ func (Sidecar) Plan(ctx context.Context, c Cluster, r Request) (*Plan, error) {
 			if len(f.Mounts) == 0 && f.Account == "" {
 				return nil, &hint.Error{
 					Fact: fmt.Sprintf("container %s of %s has no volumes to show", r.Files, r.Target),
-					Mend: "leave --mount out, or name another with --container",
+					Mend: "name another container, or want no files",
 				}
 			}
 		}

@@ -69,6 +69,9 @@ func (i *Intercept) begin(ctx context.Context) error {
 	if err := i.switchOver(ctx, plan); err != nil {
 		return err
 	}
+	if i.spec.DirCopy {
+		ctx = i.wanted // files may be large: the rollout's limit is not theirs
+	}
 	return i.bringFiles(ctx)
 }
 

@@ -110,7 +110,7 @@ func (s *Intercepts) Leave(ctx context.Context, spec api.LeaveSpec, p api.Progre
 // named reports whether a spec names the intercept by its workload or Service.
 func (s *Intercepts) named(i *Intercept, spec api.LeaveSpec) bool {
 	if service, ok := workload.ServiceNamed(spec.Workload); ok {
-		if !slices.Contains(i.target.serviceNames(), service) {
+		if i.target.service != service && !slices.Contains(i.target.serviceNames(), service) {
 			return false
 		}
 	} else if ref, err := s.cluster.Kinds().Parse(spec.Workload); err != nil || ref != i.target.Ref {

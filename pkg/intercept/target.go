@@ -23,6 +23,7 @@ type target struct {
 	workload.Ref
 	port      *workload.Port // number 0 is none: the files alone are wanted
 	handler   handler.Handler
+	service   string // by which the user named it; "" if it was not by one
 	container string // whose environment and files are meant
 	files     string // the container whose files the workload's agents are to show; "" is none
 	// ports and workloads are what one command takes, this one's included.
@@ -119,7 +120,7 @@ func filesOf(workloads []*workload.Workload, spec api.InterceptSpec) (*target, e
 	if container == "" {
 		container = workload.DefaultContainer(workload.TemplatePod(original))
 	}
-	t := &target{Ref: w.Ref, port: &workload.Port{Container: container}, container: container, files: container, workloads: []workload.Ref{w.Ref}}
+	t := &target{Ref: w.Ref, service: spec.Service, port: &workload.Port{Container: container}, container: container, files: container, workloads: []workload.Ref{w.Ref}}
 	t.ports = []*workload.Port{t.port}
 	return t, nil
 }

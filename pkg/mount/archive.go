@@ -29,15 +29,16 @@ func Unpack(ctx context.Context, dir string, open func(ctx context.Context) (io.
 	if err != nil {
 		return Copied{}, err
 	}
+	all := &tally{}
 	for range attempts {
-		if err = f.unpack(ctx, open); !errors.Is(err, errCutOff) {
+		if err = f.unpack(ctx, open, all); !errors.Is(err, errCutOff) {
 			break
 		}
-		if failed := f.clear("."); failed != nil {
+		if failed := f.clear(); failed != nil {
 			err = failed
 			break
 		}
-		f.copied = Copied{}
+		all = &tally{}
 	}
 	if errors.Is(err, errCutOff) {
 		err = hint.With(err, "try again: the connection to the container ended too early")
@@ -48,11 +49,11 @@ func Unpack(ctx context.Context, dir string, open func(ctx context.Context) (io.
 	if err = f.close(err); err != nil {
 		return Copied{}, fmt.Errorf("copy files to %s: %w", dir, err)
 	}
-	slices.Sort(f.copied.Left)
-	return f.copied, nil
+	slices.Sort(all.copied.Left)
+	return all.copied, nil
 }
 
-func (f *folder) unpack(ctx context.Context, open func(ctx context.Context) (io.ReadCloser, error)) error {
+func (f *folder) unpack(ctx context.Context, open func(ctx context.Context) (io.ReadCloser, error), t *tally) error {
 	archive, err := open(ctx)
 	if err != nil {
 		return err
@@ -69,7 +70,7 @@ func (f *folder) unpack(ctx context.Context, open func(ctx context.Context) (io.
 			}
 			_, said := io.Copy(io.Discard, source)
 			if said != nil {
-				f.copied.Left = append(f.copied.Left, said.Error())
+				t.note(said.Error())
 			}
 			return nil
 		case source.ended != nil && !errors.Is(source.ended, io.EOF):
@@ -80,9 +81,9 @@ func (f *folder) unpack(ctx context.Context, open func(ctx context.Context) (io.
 			return err
 		}
 		name := strings.TrimPrefix(path.Clean("/"+h.Name), "/")
-		err = f.unpackOne(name, h, r)
+		err = f.unpackOne(name, h, r, t)
 		switch {
-		case err == nil, source.ended == nil && f.passed(name, err):
+		case err == nil, source.ended == nil && t.passed(name, err):
 		case errors.Is(err, io.ErrUnexpectedEOF):
 			return errCutOff
 		default:
@@ -91,7 +92,11 @@ func (f *folder) unpack(ctx context.Context, open func(ctx context.Context) (io.
 	}
 }
 
-func (f *folder) unpackOne(name string, h *tar.Header, content io.Reader) error {
+func (f *folder) unpackOne(name string, h *tar.Header, content io.Reader, t *tally) error {
+	if strings.Count(name, "/") > maxDepth {
+		t.leave(name, "it lies too deep")
+		return nil
+	}
 	if h.Typeflag == tar.TypeDir {
 		return f.mkdir(name)
 	}
@@ -100,18 +105,22 @@ func (f *folder) unpackOne(name string, h *tar.Header, content io.Reader) error 
 	}
 	switch h.Typeflag {
 	case tar.TypeReg:
-		return f.file(name, fs.FileMode(h.Mode), h.ModTime, func(w io.Writer) (int64, error) { return io.Copy(w, content) })
+		n, err := f.file(name, fs.FileMode(h.Mode), h.ModTime, func(w io.Writer) (int64, error) { return io.Copy(w, content) })
+		if err == nil {
+			t.file(n)
+		}
+		return err
 	case tar.TypeSymlink:
 		return f.symlink(name, h.Linkname)
 	case tar.TypeLink:
 		err := f.link(name, h.Linkname)
 		if errors.Is(err, fs.ErrNotExist) {
-			f.leave(name, "another name of what is not copied")
+			t.leave(name, "another name of what is not copied")
 			return nil
 		}
 		return err
 	}
-	f.leave(name, "no file, folder or link")
+	t.leave(name, "no file, folder or link")
 	return nil
 }
 

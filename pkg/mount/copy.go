@@ -41,13 +41,14 @@ func Copy(ctx context.Context, cfg Config) (Copied, error) {
 	defer r.close()
 	stop := context.AfterFunc(ctx, r.close)
 	defer stop()
+	all := &tally{}
 	client, err := r.get()
 	if err == nil {
 		c := &copier{client, f}
 		var gone []string
-		gone, err = c.folder("", 0)
+		gone, err = c.folder("", 0, all)
 		for _, name := range gone {
-			f.leave(name, "gone meanwhile")
+			all.leave(name, "gone meanwhile")
 		}
 	}
 	switch {
@@ -59,8 +60,8 @@ func Copy(ctx context.Context, cfg Config) (Copied, error) {
 	if err = f.close(err); err != nil {
 		return Copied{}, fmt.Errorf("copy files to %s: %w", cfg.Dir, err)
 	}
-	slices.Sort(f.copied.Left)
-	return f.copied, nil
+	slices.Sort(all.copied.Left)
+	return all.copied, nil
 }
 
 // copier copies from a server to a folder. Paths are relative to both.
@@ -70,9 +71,9 @@ type copier struct {
 }
 
 // folder copies what is in a folder, and returns what was gone before it was copied.
-func (c *copier) folder(name string, depth int) (gone []string, err error) {
+func (c *copier) folder(name string, depth int, t *tally) (gone []string, err error) {
 	if depth > maxDepth {
-		c.to.leave(name, "it lies too deep")
+		t.leave(name, "it lies too deep")
 		return nil, nil
 	}
 	for n := range attempts {
@@ -80,33 +81,27 @@ func (c *copier) folder(name string, depth int) (gone []string, err error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			return []string{name}, nil
 		} else if err != nil {
-			if c.to.passed(name, err) {
-				return nil, nil
-			}
 			return nil, err
 		}
-		before := c.to.copied
-		if gone, err = c.entries(name, infos, depth); err != nil {
+		once := &tally{}
+		if gone, err = c.entries(name, infos, depth, once); err != nil {
 			return nil, err
 		}
 		whole := slices.ContainsFunc(infos, func(info fs.FileInfo) bool { return info.Name() == dataLink })
 		if !whole || len(gone) == 0 || n == attempts-1 {
+			t.add(once)
 			break
 		}
-		rel, err := local(name)
-		if err == nil {
-			err = c.to.clear(rel)
+		if err = c.to.empty(name); err != nil {
+			return nil, &diskError{err}
 		}
-		if err != nil {
-			return nil, err
-		}
-		c.to.copied = before
 	}
 	return gone, nil
 }
 
-// entries copies what was listed of a folder.
-func (c *copier) entries(dir string, infos []fs.FileInfo, depth int) (gone []string, err error) {
+// entries copies what was listed of a folder. What cannot be had of one entry is noted; an
+// error is of all.
+func (c *copier) entries(dir string, infos []fs.FileInfo, depth int, t *tally) (gone []string, err error) {
 	var files errgroup.Group
 	files.SetLimit(together)
 	vanished := make(chan string, len(infos))
@@ -116,10 +111,10 @@ func (c *copier) entries(dir string, infos []fs.FileInfo, depth int) (gone []str
 		if base == "" || base == "." || base == ".." || strings.ContainsAny(base, "/\x00") {
 			continue // no system has such a name
 		}
-		one := func() error { return c.entry(name, info, infos) }
+		one := func() error { return c.entry(name, info, infos, t) }
 		if info.IsDir() {
 			one = func() error {
-				below, err := c.subfolder(name, depth)
+				below, err := c.subfolder(name, depth, t)
 				gone = append(gone, below...)
 				return err
 			}
@@ -127,13 +122,16 @@ func (c *copier) entries(dir string, infos []fs.FileInfo, depth int) (gone []str
 		do := func() error {
 			err := one()
 			switch {
-			case err == nil, !isLost(err) && c.to.passed(name, err):
+			case err == nil, !isLost(err) && t.passed(name, err):
 				return nil
+			case isLost(err), isDisk(err):
+				return fmt.Errorf("/%s: %w", name, err)
 			case errors.Is(err, fs.ErrNotExist):
 				vanished <- name
-				return nil
+			default:
+				t.leave(name, err.Error())
 			}
-			return fmt.Errorf("/%s: %w", name, err)
+			return nil
 		}
 		if info.Mode().IsRegular() {
 			files.Go(do)
@@ -149,15 +147,15 @@ func (c *copier) entries(dir string, infos []fs.FileInfo, depth int) (gone []str
 	return gone, err
 }
 
-func (c *copier) subfolder(name string, depth int) (gone []string, err error) {
+func (c *copier) subfolder(name string, depth int, t *tally) (gone []string, err error) {
 	if err := c.to.mkdir(name); err != nil {
 		return nil, err
 	}
-	return c.folder(name, depth+1)
+	return c.folder(name, depth+1, t)
 }
 
 // entry copies what is no folder.
-func (c *copier) entry(name string, info fs.FileInfo, beside []fs.FileInfo) error {
+func (c *copier) entry(name string, info fs.FileInfo, beside []fs.FileInfo, t *tally) error {
 	switch info.Mode().Type() {
 	case 0:
 		f, err := c.client.Open("/" + name)
@@ -165,7 +163,11 @@ func (c *copier) entry(name string, info fs.FileInfo, beside []fs.FileInfo) erro
 			return err
 		}
 		defer func() { _ = f.Close() }()
-		return c.to.file(name, info.Mode(), info.ModTime(), func(w io.Writer) (int64, error) { return f.WriteTo(w) })
+		n, err := c.to.file(name, info.Mode(), info.ModTime(), func(w io.Writer) (int64, error) { return f.WriteTo(w) })
+		if err == nil {
+			t.file(n)
+		}
+		return err
 	case fs.ModeSymlink:
 		to, err := c.client.ReadLink("/" + name)
 		if err != nil {
@@ -176,6 +178,6 @@ func (c *copier) entry(name string, info fs.FileInfo, beside []fs.FileInfo) erro
 		}
 		return c.to.symlink(name, to)
 	}
-	c.to.leave(name, "no file, folder or link")
+	t.leave(name, "no file, folder or link")
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"maps"
@@ -14,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -72,6 +74,7 @@ func TestCopy(t *testing.T) {
 	put(t, a.dir+"/sub/deep/run.sh", "#!/bin/sh\n", 0o755)
 	put(t, a.dir+"/big", strings.Repeat("0123456789", 100_000), 0o644)
 	symlink(t, "/etc/passwd", a.dir+"/far")
+	symlink(t, "sub/../../../../far", a.dir+"/evil")
 	if err := syscall.Mkfifo(a.dir+"/pipe", 0o666); err != nil {
 		t.Fatal(err)
 	}
@@ -84,12 +87,12 @@ func TestCopy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if copied.Files != 3 || copied.Bytes != 1_000_015 || !slices.Equal(copied.Left, []string{"/v/pipe: no file, folder or link"}) {
+	if copied.Files != 3 || copied.Bytes != 1_000_015 || !slices.Equal(copied.Left, []string{"/v/evil: the link leads out of the copy", "/v/pipe: no file, folder or link"}) {
 		t.Errorf("copied %+v", copied)
 	}
 	want := map[string]string{
 		"v": "/", "v/..1": "/", "v/..1/key": "first", "v/..data": "-> ..1", "v/key": "-> ..data/key", "v/sub": "/", "v/sub/deep": "/",
-		"v/sub/deep/run.sh": "#!/bin/sh\n", "v/big": strings.Repeat("0123456789", 100_000), "v/far": "-> /etc/passwd",
+		"v/sub/deep/run.sh": "#!/bin/sh\n", "v/big": strings.Repeat("0123456789", 100_000), "v/far": "-> ../etc/passwd",
 	}
 	if got := tree(t, dir); !maps.Equal(got, want) {
 		t.Errorf("the copy has %v", slices.Sorted(maps.Keys(got)))
@@ -101,6 +104,10 @@ func TestCopy(t *testing.T) {
 	}
 	if info, err := os.Stat(dir + "/v/big"); err != nil || !info.ModTime().Equal(changed) {
 		t.Errorf("big: %v, %v", info, err)
+	}
+	// A link is found where the container has it, and what is there is not written through it.
+	if _, err := os.Stat(dir + "/v/far"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("through a link: %v", err)
 	}
 	if _, err := Copy(t.Context(), Config{Dir: dir, Open: a.open}); err == nil || !strings.Contains(err.Error(), "not empty") {
 		t.Errorf("a second copy to the same place: %v", err)
@@ -259,7 +266,7 @@ func TestUnpack(t *testing.T) {
 	}
 	want := map[string]string{
 		"etc": "/", "etc/app": "/", "etc/app/a": "text", "etc/b": "text", "etc/c": "-> b", "etc/d": "text",
-		"up": "text", "abs": "text", "out": "-> " + outside,
+		"up": "text", "abs": "text", "out": "-> " + outside[1:],
 	}
 	if got := tree(t, dir); !maps.Equal(got, want) {
 		t.Errorf("unpacked %v", got)
@@ -268,13 +275,11 @@ func TestUnpack(t *testing.T) {
 	// Through a link that leads out nothing is written.
 	evil := archive(t, tar.Header{Name: "out", Typeflag: tar.TypeSymlink, Linkname: outside}, tar.Header{Name: "out/x"})
 	dir = t.TempDir()
-	if copied, err := unpack(t, dir, bytes.NewReader(evil)); err == nil {
-		t.Errorf("%+v", copied)
+	if copied, err := unpack(t, dir, bytes.NewReader(evil)); err != nil || !slices.Equal(copied.Left, []string{"/out/x: its name is taken by another"}) {
+		t.Errorf("%+v, %v", copied, err)
 	}
-	for _, d := range []string{dir, outside} {
-		if got := tree(t, d); len(got) > 0 {
-			t.Errorf("%s has %v", d, got)
-		}
+	if got := tree(t, outside); len(got) > 0 {
+		t.Errorf("outside is %v", got)
 	}
 
 	// One that is cut off anywhere is no archive; asked for again, it is.
@@ -299,6 +304,70 @@ func TestUnpack(t *testing.T) {
 	}
 	if _, err := unpack(t, t.TempDir(), failing{said}); !errors.Is(err, said) {
 		t.Errorf("instead of an archive: %v", err)
+	}
+}
+
+// TestUnpackTooMuch: neither depth nor number of what is not copied has a limit that others set.
+func TestUnpackTooMuch(t *testing.T) {
+	dir := t.TempDir()
+	headers := []tar.Header{{Name: strings.Repeat("d/", 3000) + "f"}, {Name: "f"}}
+	for n := range 2 * maxLeft {
+		headers = append(headers, tar.Header{Name: "pipe" + strconv.Itoa(n), Typeflag: tar.TypeFifo})
+	}
+	copied, err := unpack(t, dir, bytes.NewReader(archive(t, headers...)))
+	if err != nil || copied.Files != 1 || len(copied.Left) != maxLeft || copied.More != maxLeft+1 {
+		t.Errorf("%d files, %d left, %d more, %v", copied.Files, len(copied.Left), copied.More, err)
+	}
+	if lines := copied.Lines(); len(lines) != maxLines+1 || lines[maxLines] != "not copied: 1991 more" {
+		t.Errorf("told %q", lines)
+	}
+	if got := tree(t, dir); !maps.Equal(got, map[string]string{"f": "text"}) {
+		t.Errorf("unpacked %v", got)
+	}
+}
+
+// TestUnpackBesideOthers: on failure only what was copied goes.
+func TestUnpackBesideOthers(t *testing.T) {
+	dir := t.TempDir()
+	_, err := Unpack(t.Context(), dir, func(context.Context) (io.ReadCloser, error) {
+		put(t, dir+"/mine", "text", 0o600)
+		return io.NopCloser(io.MultiReader(bytes.NewReader(archive(t, tar.Header{Name: "a/b"})[:1024]), failing{errors.New("gone")})), nil
+	})
+	if err == nil || !maps.Equal(tree(t, dir), map[string]string{"mine": "text"}) {
+		t.Errorf("%v: %v", tree(t, dir), err)
+	}
+}
+
+func TestConfine(t *testing.T) {
+	for link, want := range map[[2]string]string{
+		{"a", "b"}:            "b",
+		{"v/a", "../w/b"}:     "../w/b",
+		{"v/a", "/v/b"}:       "../v/b",
+		{"a", "/v//b/"}:       "v/b",
+		{"v/w/a", "/"}:        "../../",
+		{"v/a", "./../v/b"}:   "./../v/b",
+		{"v/a", "../.."}:      "",
+		{"a", ".."}:           "",
+		{"v/w/x/a", "b/.."}:   "", // b may be a link to the top
+		{"v/w/x/a", "b/../c"}: "",
+	} {
+		got, ok := confine(link[0], link[1])
+		if ok != (want != "") || ok && filepath.Clean(got) != filepath.Clean(want) {
+			t.Errorf("%s to %s: %q, %v; want %q", link[0], link[1], got, ok, want)
+		}
+	}
+}
+
+// TestCopyOfMany: what is copied is counted, however many are at it.
+func TestCopyOfMany(t *testing.T) {
+	a := &agents{dir: t.TempDir()}
+	for n := range 100 {
+		put(t, fmt.Sprintf("%s/f%d", a.dir, n), "text", 0o600)
+		put(t, fmt.Sprintf("%s/d%d/f", a.dir, n), "text", 0o600)
+	}
+	copied, err := Copy(t.Context(), Config{Dir: t.TempDir(), Open: a.open})
+	if err != nil || copied.Files != 200 || copied.Bytes != 800 || len(copied.Left) > 0 {
+		t.Errorf("%+v, %v", copied, err)
 	}
 }
 

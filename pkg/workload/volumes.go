@@ -74,7 +74,13 @@ func MountPaths(spec *corev1.PodSpec, container string) []string {
 		all = append(all, path.Clean("/"+m.MountPath))
 	}
 	slices.Sort(all)
-	return slices.CompactFunc(all, func(above, below string) bool {
-		return below == above || strings.HasPrefix(below, strings.TrimSuffix(above, "/")+"/")
-	})
+	var top []string
+	for _, p := range all {
+		if !slices.ContainsFunc(top, func(above string) bool {
+			return p == above || strings.HasPrefix(p, strings.TrimSuffix(above, "/")+"/")
+		}) {
+			top = append(top, p)
+		}
+	}
+	return top
 }

@@ -1,6 +1,7 @@
 package workload
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -31,5 +32,18 @@ func TestFilesOf(t *testing.T) {
 	spec.AutomountServiceAccountToken = new(false)
 	if f := FilesOf(spec, "app"); f.Account != "" {
 		t.Errorf("without a token: %+v", f)
+	}
+}
+
+func TestMountPaths(t *testing.T) {
+	spec := &corev1.PodSpec{Containers: []corev1.Container{{Name: "app"}}}
+	for _, p := range []string{"/data/sub", "/etc/app/", "/data-x", "/data", "/data/sub/deep", "/data"} {
+		spec.Containers[0].VolumeMounts = append(spec.Containers[0].VolumeMounts, corev1.VolumeMount{MountPath: p})
+	}
+	if got := MountPaths(spec, "app"); !slices.Equal(got, []string{"/data", "/data-x", "/etc/app"}) {
+		t.Errorf("got %q", got)
+	}
+	if got := MountPaths(spec, "other"); got != nil {
+		t.Errorf("of another container %q", got)
 	}
 }

@@ -50,6 +50,7 @@ func readers(name string) func(pod *corev1.PodTemplateSpec) {
 			corev1.VolumeMount{Name: "config", MountPath: "/etc/app"},
 			corev1.VolumeMount{Name: "secret", MountPath: "/etc/tls/private/"},
 			corev1.VolumeMount{Name: "scratch", MountPath: "/data"},
+			corev1.VolumeMount{Name: "config", MountPath: "/data/.below"},
 			corev1.VolumeMount{Name: "config", MountPath: "/etc/one.yaml", SubPath: "app.yaml"},
 			corev1.VolumeMount{Name: "token", MountPath: "/var/run/secrets/vault"},
 			corev1.VolumeMount{Name: "scratch", MountPath: "/of/$(POD)", SubPathExpr: "$(POD)"},
