@@ -5,8 +5,18 @@ package e2e
 import (
 	"bufio"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"maps"
+	"math/big"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -62,12 +72,13 @@ func readers(name string) func(pod *corev1.PodTemplateSpec) {
 // withSocket has an app answer on a UNIX socket in one of those volumes, too.
 var withSocket = []string{"-addr", ":8080", "-addr", "/data/app.sock"}
 
-// readable makes what the volumes of readers need, until the test ends.
-func readable(t *testing.T, name string) {
+// readable makes what the volumes of readers need, the secret with more, until the test ends.
+func readable(t *testing.T, name string, more map[string][]byte) {
 	t.Helper()
 	objects := metav1.ObjectMeta{Name: name, Namespace: namespace}
 	config := &corev1.ConfigMap{ObjectMeta: objects, Data: map[string]string{"app.yaml": "greeting: hello\n"}, BinaryData: map[string][]byte{"blob": []byte(strings.Repeat("\x00\xff", 300_000))}}
 	secret := &corev1.Secret{ObjectMeta: objects, Data: map[string][]byte{"tls.key": []byte("the first key")}}
+	maps.Copy(secret.Data, more)
 	if _, err := world.Admin.CoreV1().ConfigMaps(namespace).Create(t.Context(), config, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -82,13 +93,57 @@ func readable(t *testing.T, name string) {
 	})
 }
 
+// selfSigned is an identity of a server and a client, and its certificate and key as files have
+// them.
+func selfSigned(t *testing.T) (identity tls.Certificate, pair [2][]byte) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: laptopName}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair = [2][]byte{pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})}
+	if identity, err = tls.X509KeyPair(pair[0], pair[1]); err != nil {
+		t.Fatal(err)
+	}
+	return identity, pair
+}
+
+// letsIn serves HTTPS at the laptop, to clients of that identity only, and returns where.
+func letsIn(t *testing.T, desk *rig.Desk, identity tls.Certificate) (address string) {
+	t.Helper()
+	l, err := desk.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	clients := x509.NewCertPool()
+	clients.AddCert(identity.Leaf)
+	serveOn(t, tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{identity}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: clients}), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = fmt.Fprint(w, "welcome ", r.TLS.PeerCertificates[0].Subject.CommonName)
+	}))
+	return l.Addr().String()
+}
+
 // TestInterceptMount: a handler finds the container's volumes on the laptop, of a user who is
 // not root; a secret that is changed is seen, and whatever becomes of the session nothing
 // hangs and nothing stays.
 func TestInterceptMount(t *testing.T) {
 	t.Parallel()
 	const name = "mount-app"
-	readable(t, name)
+	identity, pair := selfSigned(t)
+	readable(t, name, map[string][]byte{"client.crt": pair[0], "client.key": pair[1]})
 	deploy(t, manifests.HTTP(name, manifests.Options{Image: world.AppsImage, Args: withSocket, Mutate: readers(name)}))
 	before := stateOf(t, name, name)
 	fresh := startLoop(t, serviceURL(t, name), "-fresh")
@@ -138,6 +193,12 @@ func TestInterceptMount(t *testing.T) {
 		if got := sh(script); got != want {
 			t.Errorf("%s: %q, want %q", script, got, want)
 		}
+	}
+
+	// A client is let in by its certificate and key, as of a database.
+	asked := sh(fmt.Sprintf("cd etc/tls/private && curl -sS --max-time 60 --cacert client.crt --cert client.crt --key client.key https://%s/", letsIn(t, desk, identity)))
+	if asked != "welcome "+laptopName {
+		t.Errorf("with the certificate and the key: %q", asked)
 	}
 
 	// What a file is known by is the same whenever it is looked up, after what was known of
@@ -296,7 +357,7 @@ func TestMountCopy(t *testing.T) {
 		t.Fatal(err)
 	}
 	for app, image := range map[string]string{name: tools, bare: world.AppsImage} {
-		readable(t, app)
+		readable(t, app, nil)
 		deploy(t, manifests.HTTP(app, manifests.Options{Image: image, Replicas: 1, Args: withSocket, Mutate: readers(app)}))
 	}
 	before := stateOf(t, name, name)
@@ -355,7 +416,7 @@ func TestInterceptMountWrite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	readable(t, name)
+	readable(t, name, nil)
 	deploy(t, manifests.HTTP(name, manifests.Options{Image: tools, Replicas: 1, Mutate: readers(name)}))
 	before := stateOf(t, name, name)
 	desk := newDesk(t)
@@ -404,7 +465,7 @@ func TestMount(t *testing.T) {
 	t.Parallel()
 	const name, worker = "show-app", "show-worker"
 	for _, app := range []string{name, worker} {
-		readable(t, app)
+		readable(t, app, nil)
 	}
 	deploy(t, manifests.HTTP(name, manifests.Options{Image: world.AppsImage, Mutate: readers(name)}))
 	idle := manifests.HTTP(worker, manifests.Options{Image: world.AppsImage, Replicas: 1, Probes: manifests.ProbesNone, Mutate: func(pod *corev1.PodTemplateSpec) {
