@@ -17,6 +17,10 @@ import (
 // bytes, beside the buffers of tunnels.
 const maxHeld = 8 << 20
 
+// maxUnanswered bounds what associations of UDP keep of datagrams that are not answered, in
+// bytes.
+const maxUnanswered = 1 << 20
+
 // maxCopying bounds the copies for one rule that are on their way: each has a connection.
 const maxCopying = 64
 
@@ -29,18 +33,19 @@ const maxMirrored = 4 << 20
 
 // Agent listens from New on and serves during Run.
 type Agent struct {
-	cfg      Config
-	reg      *registry
-	budget   *tunnel.Budget
-	held     *h2.Budget // of captured connections
-	mirrored *h2.Budget // of copies
-	watchers watchers
-	readers  readers
-	tunnels  *tunnel.Server
-	control  []net.Listener
-	captures *captureSet
-	poller   *poller // of Run
-	started  time.Time
+	cfg        Config
+	reg        *registry
+	budget     *tunnel.Budget
+	held       *h2.Budget // of captured connections
+	mirrored   *h2.Budget // of copies
+	unanswered *h2.Budget // of datagrams
+	watchers   watchers
+	readers    readers
+	tunnels    *tunnel.Server
+	control    []net.Listener
+	captures   *captureSet
+	poller     *poller // of Run
+	started    time.Time
 }
 
 // New listens on all ports: the captures' first, so that whoever reaches the
@@ -50,7 +55,7 @@ func New(cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
-	a := &Agent{cfg: cfg, reg: newRegistry(), budget: tunnel.NewBudget(cfg.Memory), held: h2.NewBudget(maxHeld), mirrored: h2.NewBudget(maxMirrored), started: time.Now()}
+	a := &Agent{cfg: cfg, reg: newRegistry(), budget: tunnel.NewBudget(cfg.Memory), held: h2.NewBudget(maxHeld), mirrored: h2.NewBudget(maxMirrored), unanswered: h2.NewBudget(maxUnanswered), started: time.Now()}
 	a.captures = &captureSet{agent: a}
 	a.tunnels, err = tunnel.NewServer(tunnel.Config{
 		Key:           cfg.Key,

@@ -95,12 +95,12 @@ func (a *association) send(p []byte) {
 }
 
 func (a *association) keepLocked(p []byte) {
-	if len(a.kept) >= maxKept || !a.capture.agent.held.Take(len(p)) {
+	if len(a.kept) >= maxKept || !a.capture.agent.unanswered.Take(len(p)) {
 		if a.to == nil || len(a.kept) == 0 {
 			return
 		}
 		a.dropLocked(1)
-		if !a.capture.agent.held.Take(len(p)) {
+		if !a.capture.agent.unanswered.Take(len(p)) {
 			return
 		}
 	}
@@ -110,7 +110,7 @@ func (a *association) keepLocked(p []byte) {
 // dropLocked gives up the oldest n that are kept.
 func (a *association) dropLocked(n int) {
 	for _, k := range a.kept[:n] {
-		a.capture.agent.held.Give(len(k.data))
+		a.capture.agent.unanswered.Give(len(k.data))
 	}
 	if a.kept = a.kept[n:]; len(a.kept) == 0 {
 		a.kept = nil

@@ -273,7 +273,7 @@ func TestUDPCaptureOfNothing(t *testing.T) {
 // TestUDPCaptureBound: however many clients there are, memory does not grow, and each is
 // answered.
 func TestUDPCaptureBound(t *testing.T) {
-	a, _ := startUDPCapture(t, Config{MaxAssociations: 4})
+	a, port := startUDPCapture(t, Config{MaxAssociations: 4})
 	for range 20 {
 		if got := a.udpClient(t).ask(t, "hello", patience); got != "app hello" {
 			t.Fatalf("answered %q", got)
@@ -281,6 +281,22 @@ func TestUDPCaptureBound(t *testing.T) {
 	}
 	if n := a.Info().Captures[0].Active; n != 4 {
 		t.Errorf("%d associations", n)
+	}
+	tun := a.connect(t, "s")
+	answering(t, tun, "alice", func(*tunnel.Flow, []byte) {})
+	mustRegister(t, tun, takeUDP("i", port))
+	for range 10 * maxKept {
+		if got := a.udpClient(t).ask(t, strings.Repeat("x", 60_000), time.Millisecond); got != "" {
+			t.Fatalf("answered %.10q", got)
+		}
+	}
+	if held := a.unanswered.Held(); held > maxUnanswered {
+		t.Errorf("%d bytes are kept", held)
+	}
+	a.end()
+	a.waitEnd(t)
+	if held := a.unanswered.Held(); held != 0 {
+		t.Errorf("%d bytes are kept in the end", held)
 	}
 }
 
