@@ -23,19 +23,24 @@ var (
 	_ fs.FileFsyncer   = (*handle)(nil)
 )
 
-// openWrite opens a file for who writes. Where writes go to is the kernel's to say, at the
-// end of a file too.
+// openWrite opens a file to be written. The end of one that is appended to is known to the
+// server only: others may have appended since the kernel was told its size. The kernel then
+// keeps nothing of what is written, since it does not know where that is.
 func (n *node) openWrite(path string, flags uint32) (fs.FileHandle, uint32, syscall.Errno) {
 	if !n.mount.cfg.Write {
 		return nil, 0, syscall.EROFS
 	}
-	const passed = os.O_WRONLY | os.O_RDWR | os.O_CREATE | os.O_EXCL | os.O_TRUNC
+	const passed = os.O_WRONLY | os.O_RDWR | os.O_CREATE | os.O_EXCL | os.O_TRUNC | os.O_APPEND
 	o, err := n.mount.remote.openFile(path, int(flags)&passed)
 	n.mount.recent.forget()
 	if err != nil {
 		return nil, 0, errno(err)
 	}
-	return &handle{o, n.mount.recent.forget}, 0, 0
+	var fuseFlags uint32
+	if flags&syscall.O_APPEND != 0 {
+		fuseFlags = fuse.FOPEN_DIRECT_IO
+	}
+	return &handle{o, n.mount.recent.forget}, fuseFlags, 0
 }
 
 func (n *node) Create(_ context.Context, name string, flags, mode uint32, out *fuse.EntryOut) (*fs.Inode, fs.FileHandle, uint32, syscall.Errno) {

@@ -22,10 +22,11 @@ import (
 
 // agents serve a folder over connections that a test can cut.
 type agents struct {
-	dir  string
-	mu   sync.Mutex
-	up   []net.Conn
-	away bool
+	dir   string
+	write bool
+	mu    sync.Mutex
+	up    []net.Conn
+	away  bool
 }
 
 func (a *agents) open(context.Context) (io.ReadWriteCloser, error) {
@@ -36,7 +37,7 @@ func (a *agents) open(context.Context) (io.ReadWriteCloser, error) {
 	}
 	near, far := net.Pipe()
 	a.up = append(a.up, far)
-	go func() { _ = files.Serve(far, []api.Volume{{Here: a.dir, Path: "/v"}}) }()
+	go func() { _ = files.Serve(far, []api.Volume{{Here: a.dir, Path: "/v", Write: a.write}}) }()
 	return near, nil
 }
 

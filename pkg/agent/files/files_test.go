@@ -249,6 +249,19 @@ func TestWrite(t *testing.T) {
 	if err := f.Close(); err != nil {
 		t.Error(err)
 	}
+	end, err := client.OpenFile("/etc/app/new", os.O_WRONLY|os.O_APPEND)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := end.WriteAt([]byte(" again"), 3); err != nil {
+		t.Error(err)
+	}
+	if err := end.Close(); err != nil {
+		t.Error(err)
+	}
+	if text, err := os.ReadFile(dir + "/0/new"); err != nil || string(text) != "hello world again" {
+		t.Errorf("appended to: %q, %v", text, err)
+	}
 	at := time.Unix(1_700_000_000, 0)
 	for what, do := range map[string]func() error{
 		"truncate": func() error { return client.Truncate("/etc/app/new", 5) },

@@ -62,13 +62,24 @@ func (h *handler) Fileread(r *sftp.Request) (io.ReaderAt, error) {
 		leave()
 		return nil, spoken(err)
 	}
-	return &file{f, leave}, nil
+	return &file{File: f, leave: leave}, nil
 }
 
 // file is counted while it is open.
 type file struct {
 	*os.File
-	leave func()
+	leave   func()
+	appends bool // it was opened to be appended to
+}
+
+// WriteAt writes at the offset; at the file's end if it was opened to be appended to.
+func (f *file) WriteAt(b []byte, offset int64) (n int, err error) {
+	if f.appends {
+		n, err = f.Write(b)
+	} else {
+		n, err = f.File.WriteAt(b, offset)
+	}
+	return n, spoken(err)
 }
 
 func (f *file) Close() error {

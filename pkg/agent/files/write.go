@@ -25,14 +25,13 @@ func (h *handler) OpenFile(r *sftp.Request) (sftp.WriterAtReaderAt, error) {
 	return h.write(r, os.O_RDWR)
 }
 
-// write ignores that a file is to be appended to: who asks says at which offset he writes.
 func (h *handler) write(r *sftp.Request, flags int) (*file, error) {
 	leave, err := h.enter()
 	if err != nil {
 		return nil, err
 	}
 	asked := r.Pflags()
-	for flag, wanted := range map[int]bool{os.O_CREATE: asked.Creat, os.O_TRUNC: asked.Trunc, os.O_EXCL: asked.Excl} {
+	for flag, wanted := range map[int]bool{os.O_CREATE: asked.Creat, os.O_TRUNC: asked.Trunc, os.O_EXCL: asked.Excl, os.O_APPEND: asked.Append} {
 		if wanted {
 			flags |= flag
 		}
@@ -42,7 +41,7 @@ func (h *handler) write(r *sftp.Request, flags int) (*file, error) {
 		leave()
 		return nil, spoken(err)
 	}
-	return &file{f, leave}, nil
+	return &file{File: f, leave: leave, appends: asked.Append}, nil
 }
 
 // Filecmd changes what a path names. Owners and hard links cannot be changed.
