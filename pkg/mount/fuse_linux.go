@@ -70,10 +70,11 @@ func (q quiet) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// node is a file or folder. It knows its path alone.
+// node is a file or folder. What is at its path may be another one by now.
 type node struct {
 	fs.Inode
-	mount *Mount
+	mount    *Mount
+	identity string // of a file, as identityOf says
 }
 
 var (
@@ -103,7 +104,7 @@ func (n *node) Lookup(_ context.Context, name string, out *fuse.EntryOut) (*fs.I
 // found is the node of a file that is below this one.
 func (n *node) found(path string, info iofs.FileInfo, out *fuse.EntryOut) *fs.Inode {
 	n.mount.describe(info, &out.Attr)
-	return n.NewInode(context.Background(), &node{mount: n.mount}, fs.StableAttr{Mode: out.Mode & syscall.S_IFMT, Ino: n.mount.ino(path, info)})
+	return n.NewInode(context.Background(), &node{mount: n.mount, identity: identityOf(info)}, fs.StableAttr{Mode: out.Mode & syscall.S_IFMT, Ino: n.mount.ino(path, info)})
 }
 
 // ino is the inode number of a file: the same whenever it is looked up, so that programs
@@ -113,13 +114,28 @@ func (m *Mount) ino(path string, info iofs.FileInfo) uint64 {
 	return min(max(maphash.String(m.seed, identityOf(info)+path), root+1), math.MaxUint64-1)
 }
 
-func (n *node) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
-	info, err := n.mount.stat(n.path())
+func (n *node) Getattr(_ context.Context, f fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
+	info, err := n.stat(f)
 	if err != nil {
 		return errno(err)
 	}
 	n.mount.describe(info, &out.Attr)
 	return 0
+}
+
+// stat describes the node: where it is open, the open file, and otherwise what is at its
+// path, unless that is another.
+func (n *node) stat(f fs.FileHandle) (info iofs.FileInfo, err error) {
+	if h, ok := f.(*handle); ok {
+		if info, err = h.opened.stat(); err == nil && identityOf(info) == n.identity {
+			return info, nil
+		}
+	}
+	info, err = n.mount.stat(n.path())
+	if errors.Is(err, iofs.ErrNotExist) || err == nil && identityOf(info) != n.identity {
+		err = syscall.ESTALE // the kernel looks up the path again
+	}
+	return info, err
 }
 
 func (m *Mount) stat(name string) (iofs.FileInfo, error) {
@@ -159,11 +175,30 @@ func (n *node) Readlink(context.Context) ([]byte, syscall.Errno) {
 	return []byte(to), errno(err)
 }
 
+// Open opens the node, and nothing else: the kernel shows all who have it open the same.
 func (n *node) Open(_ context.Context, flags uint32) (fs.FileHandle, uint32, syscall.Errno) {
-	if flags&syscall.O_ACCMODE != syscall.O_RDONLY {
-		return n.openWrite(n.path(), flags)
+	path, same := n.path(), make(chan bool, 1)
+	go func() { // at the same time, since programs open many files
+		info, err := n.mount.remote.lstat(path)
+		same <- err == nil && identityOf(info) == n.identity
+	}()
+	h, fuseFlags, failed := n.open(path, flags)
+	switch is := <-same; {
+	case failed != 0:
+		return nil, 0, failed
+	case !is:
+		h.opened.close()
+		n.mount.recent.forget()
+		return nil, 0, syscall.ESTALE // the kernel looks up the path again
 	}
-	o, err := n.mount.remote.openFile(n.path(), os.O_RDONLY)
+	return h, fuseFlags, 0
+}
+
+func (n *node) open(path string, flags uint32) (*handle, uint32, syscall.Errno) {
+	if flags&syscall.O_ACCMODE != syscall.O_RDONLY {
+		return n.openWrite(path, flags)
+	}
+	o, err := n.mount.remote.openFile(path, os.O_RDONLY)
 	if err != nil {
 		return nil, 0, errno(err)
 	}
@@ -228,7 +263,7 @@ func errno(err error) syscall.Errno {
 		return syscall.ENOENT
 	case errors.Is(err, iofs.ErrPermission), errors.Is(err, sftp.ErrSSHFxPermissionDenied):
 		return syscall.EACCES
-	case isLost(err):
+	case isLost(err), errors.Is(err, syscall.ESTALE):
 		return syscall.ESTALE
 	}
 	if named, ok := namedError(err); ok {

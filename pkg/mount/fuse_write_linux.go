@@ -26,7 +26,7 @@ var (
 // openWrite opens a file to be written. The end of one that is appended to is known to the
 // server only: others may have appended since the kernel was told its size. The kernel then
 // keeps nothing of what is written, since it does not know where that is.
-func (n *node) openWrite(path string, flags uint32) (fs.FileHandle, uint32, syscall.Errno) {
+func (n *node) openWrite(path string, flags uint32) (*handle, uint32, syscall.Errno) {
 	if !n.mount.cfg.Write {
 		return nil, 0, syscall.EROFS
 	}
@@ -51,7 +51,7 @@ func (n *node) Create(_ context.Context, name string, flags, mode uint32, out *f
 	}
 	inode, failed := n.made(path, mode, out)
 	if failed != 0 {
-		opened.(*handle).opened.close()
+		opened.opened.close()
 		return nil, nil, 0, failed
 	}
 	return inode, opened, fuseFlags, 0

@@ -1,11 +1,15 @@
 package mount
 
 import (
+	"bytes"
+	"errors"
 	"io"
 	"log/slog"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 )
@@ -57,6 +61,12 @@ func open(t *testing.T, name string, flags int) *os.File {
 	return f
 }
 
+// stale waits until nothing is believed any more of what was said of files.
+func stale(t *testing.T) {
+	t.Helper()
+	time.Sleep(2*fresh + fresh/10)
+}
+
 func say(t *testing.T, f *os.File, text string) {
 	t.Helper()
 	if _, err := io.WriteString(f, text); err != nil {
@@ -94,5 +104,87 @@ func TestAppend(t *testing.T) {
 			t.Errorf("%s: %v, %v", name, info, err)
 		}
 		wantText(t, here+"/"+name, want)
+	}
+}
+
+// TestReplacedWhileOpen: an open file is read to its end after it was replaced there, and
+// who opens it now gets the other.
+func TestReplacedWhileOpen(t *testing.T) {
+	there := t.TempDir()
+	here, _ := mounted(t, there)
+	want := bytes.Repeat([]byte("0123456789abcdef"), 4<<20)
+	put(t, there+"/log", string(want), 0o644)
+	f := open(t, here+"/log", os.O_RDONLY)
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(f, got[:8<<20]); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(there+"/log", there+"/log.1"); err != nil {
+		t.Fatal(err)
+	}
+	put(t, there+"/log", "new\n", 0o644)
+	wantAttributes := func() {
+		t.Helper()
+		if info, err := f.Stat(); err != nil || info.Size() != int64(len(want)) {
+			t.Errorf("it has %v, %v", info, err)
+		}
+	}
+	stale(t)
+	for size := 8 << 20; size < len(want); size += 8 << 20 {
+		if n, err := io.ReadFull(f, got[size:size+8<<20]); err != nil {
+			t.Fatalf("after %d bytes: %v", size+n, err)
+		}
+	}
+	if !bytes.Equal(got, want) {
+		t.Error("it was not read as it is")
+	}
+	wantAttributes()
+	wantText(t, here+"/log", "new\n")
+	wantAttributes()
+	if err := os.Remove(there + "/log.1"); err != nil {
+		t.Fatal(err)
+	}
+	stale(t)
+	wantAttributes()
+}
+
+// TestOpenOfReplaced: a file that was replaced since it was looked at is whole.
+func TestOpenOfReplaced(t *testing.T) {
+	there := t.TempDir()
+	here, _ := mounted(t, there)
+	put(t, there+"/f", "short", 0o644)
+	for _, want := range []string{"longer than before", "s", strings.Repeat("long", 10_000)} {
+		if _, err := os.Stat(here + "/f"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.ReadDir(here); err != nil {
+			t.Fatal(err)
+		}
+		put(t, there+"/next", want, 0o644)
+		if err := os.Rename(there+"/next", there+"/f"); err != nil {
+			t.Fatal(err)
+		}
+		wantText(t, here+"/f", want)
+		if info, err := os.Stat(here + "/f"); err != nil || info.Size() != int64(len(want)) {
+			t.Errorf("%v, %v", info, err)
+		}
+	}
+}
+
+// TestHandlesEndWithTheConnection: who opens a file again after the connection was lost is not
+// held up by those who have it open from before, and these are told.
+func TestHandlesEndWithTheConnection(t *testing.T) {
+	there := t.TempDir()
+	here, a := mounted(t, there)
+	put(t, there+"/f", "text", 0o644)
+	before := open(t, here+"/f", os.O_RDONLY)
+	a.cut()
+	wantText(t, here+"/f", "text")
+	stale(t)
+	if info, err := os.Stat(here + "/f"); err != nil || info.Size() != 4 {
+		t.Errorf("%v, %v", info, err)
+	}
+	if _, err := before.ReadAt(make([]byte, 4), 0); !errors.Is(err, syscall.ESTALE) {
+		t.Logf("from before: %v", err) // the kernel may have read it ahead
 	}
 }

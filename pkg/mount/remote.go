@@ -162,9 +162,10 @@ func (r *remote) list(name string) ([]fs.FileInfo, error) {
 }
 
 // identityOf is what the server says that tells a file from others at its path; "" if it
-// does not say.
+// does not say. A folder is whatever folder is at its path: a program that works in it goes
+// on when the server is replaced.
 func identityOf(info fs.FileInfo) string {
-	if stat, ok := info.Sys().(*sftp.FileStat); ok {
+	if stat, ok := info.Sys().(*sftp.FileStat); ok && !info.IsDir() {
 		for _, attr := range stat.Extended {
 			if attr.ExtType == api.FileIdentity {
 				return attr.ExtData
@@ -221,6 +222,11 @@ func (o *opened) readAt(b []byte, offset int64) (int, error) {
 		err = nil
 	}
 	return n, err
+}
+
+// stat describes the file, whatever is at its path now.
+func (o *opened) stat() (fs.FileInfo, error) {
+	return bounded(o.remote, o.client, o.file.Stat)
 }
 
 // writeAt writes b, which is the caller's again.

@@ -316,3 +316,44 @@ func TestWrite(t *testing.T) {
 		t.Errorf("the volume has %v, %v", entries, err)
 	}
 }
+
+// TestHandles: what is asked of and done to an open file is about that file, whatever has come
+// to its path.
+func TestHandles(t *testing.T) {
+	dir, all := volumes(t)
+	all[1].Write = true
+	client := serveFor(t, all...)
+	const name = "/etc/app/deep/secret/password"
+	reader, err := client.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writer, err := client.OpenFile(name, os.O_RDWR)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(dir + "/1/password"); err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir+"/1/password", "another one")
+	if err := errors.Join(writer.Truncate(3), writer.Chmod(0o600)); err != nil {
+		t.Error(err)
+	}
+	for _, f := range []*sftp.File{reader, writer} {
+		if info, err := f.Stat(); err != nil || info.Size() != 3 || info.Mode() != 0o600 {
+			t.Errorf("it has %v, %v", info, err)
+		}
+	}
+	if err := reader.Chmod(0o777); err == nil {
+		t.Error("a file that is open to be read was changed")
+	}
+	if err := errors.Join(reader.Close(), writer.Close()); err != nil {
+		t.Error(err)
+	}
+	if info, err := client.Stat(name); err != nil || info.Size() != 11 || info.Mode() != 0o640 {
+		t.Errorf("the other: %v, %v", info, err)
+	}
+	if _, err := reader.Stat(); err == nil {
+		t.Error("a closed file was described")
+	}
+}

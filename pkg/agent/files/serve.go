@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"os"
 	"path"
 	"sync"
 	"sync/atomic"
@@ -33,8 +32,9 @@ func Serve(conn io.ReadWriteCloser, volumes []api.Volume) error {
 
 // handler answers requests. Paths are absolute and clean: the server makes them so.
 type handler struct {
-	tree *tree
-	open atomic.Int32
+	tree  *tree
+	open  atomic.Int32
+	files openFiles
 }
 
 // errTooMany is that a connection has maxOpen files and folders open.
@@ -62,29 +62,7 @@ func (h *handler) Fileread(r *sftp.Request) (io.ReaderAt, error) {
 		leave()
 		return nil, spoken(err)
 	}
-	return &file{File: f, leave: leave}, nil
-}
-
-// file is counted while it is open.
-type file struct {
-	*os.File
-	leave   func()
-	appends bool // it was opened to be appended to
-}
-
-// WriteAt writes at the offset; at the file's end if it was opened to be appended to.
-func (f *file) WriteAt(b []byte, offset int64) (n int, err error) {
-	if f.appends {
-		n, err = f.Write(b)
-	} else {
-		n, err = f.File.WriteAt(b, offset)
-	}
-	return n, spoken(err)
-}
-
-func (f *file) Close() error {
-	f.leave()
-	return f.File.Close()
+	return h.files.add(r, &file{File: f, leave: leave}), nil
 }
 
 // Filelist opens a folder to be read, or describes what a path leads to.
@@ -134,7 +112,13 @@ func (l *list) Close() error {
 func (h *handler) Lstat(r *sftp.Request) (sftp.ListerAt, error) { return h.one(r.Filepath, false) }
 
 func (h *handler) one(name string, follow bool) (sftp.ListerAt, error) {
-	info, err := h.tree.stat(name, follow)
+	var info fs.FileInfo
+	var err error
+	if f := h.files.get(name); f != nil {
+		info, err = f.Stat()
+	} else {
+		info, err = h.tree.stat(name, follow)
+	}
 	if err != nil {
 		return nil, spoken(err)
 	}

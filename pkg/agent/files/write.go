@@ -41,13 +41,16 @@ func (h *handler) write(r *sftp.Request, flags int) (*file, error) {
 		leave()
 		return nil, spoken(err)
 	}
-	return &file{File: f, leave: leave, appends: asked.Append}, nil
+	return h.files.add(r, &file{File: f, write: true, appends: asked.Append, leave: leave}), nil
 }
 
 // Filecmd changes what a path names. Owners and hard links cannot be changed.
 func (h *handler) Filecmd(r *sftp.Request) error {
 	switch r.Method {
 	case "Setstat":
+		if f := h.files.get(r.Filepath); f != nil {
+			return spoken(f.change(r.AttrFlags(), r.Attributes()))
+		}
 		return spoken(h.tree.change(r.Filepath, r.AttrFlags(), r.Attributes()))
 	case "Mkdir":
 		return spoken(h.tree.changeIn(r.Filepath, func(root *os.Root, rel string) error { return root.Mkdir(rel, newFolder) }))
