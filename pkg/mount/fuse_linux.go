@@ -90,7 +90,9 @@ var (
 // The contexts are not looked at: they end with signals that Go sends itself, too, and a
 // program that is interrupted in a read of a file does not expect it to fail.
 
-func (n *node) path() string { return "/" + n.Path(nil) }
+// path is where the node was found. That of one which is known to be gone is a path that
+// nothing has.
+func (n *node) path() string { return "/" + n.Path(n.Root()) }
 
 func (n *node) Lookup(_ context.Context, name string, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
 	path := join(n.path(), name)

@@ -45,25 +45,17 @@ func (n *node) openWrite(path string, flags uint32) (*handle, uint32, syscall.Er
 
 func (n *node) Create(_ context.Context, name string, flags, mode uint32, out *fuse.EntryOut) (*fs.Inode, fs.FileHandle, uint32, syscall.Errno) {
 	path := join(n.path(), name)
-	opened, fuseFlags, failed := n.openWrite(path, flags|syscall.O_CREAT)
+	h, fuseFlags, failed := n.openWrite(path, flags|syscall.O_CREAT)
 	if failed != 0 {
 		return nil, nil, 0, failed
 	}
-	inode, failed := n.made(path, mode, out)
-	if failed != 0 {
-		opened.opened.close()
-		return nil, nil, 0, failed
+	info, err := h.opened.made(os.FileMode(mode).Perm())
+	n.mount.recent.forget()
+	if err != nil {
+		h.opened.close()
+		return nil, nil, 0, errno(err)
 	}
-	return inode, opened, fuseFlags, 0
-}
-
-// made is the node of a file or folder that was just made, with the mode that was asked for.
-func (n *node) made(path string, mode uint32, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
-	err := n.change(func(c *sftp.Client) error { return c.Chmod(path, os.FileMode(mode).Perm()) })
-	if err != 0 {
-		return nil, err
-	}
-	return n.look(path, out)
+	return n.found(path, info, out), h, fuseFlags, 0
 }
 
 // look is the node of what is at a path now.
@@ -86,10 +78,16 @@ func (n *node) change(do func(*sftp.Client) error) syscall.Errno {
 
 func (n *node) Mkdir(_ context.Context, name string, mode uint32, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
 	path := join(n.path(), name)
-	if err := n.change(func(c *sftp.Client) error { return c.Mkdir(path) }); err != 0 {
+	err := n.change(func(c *sftp.Client) error {
+		if err := c.Mkdir(path); err != nil {
+			return err
+		}
+		return c.Chmod(path, os.FileMode(mode).Perm())
+	})
+	if err != 0 {
 		return nil, err
 	}
-	return n.made(path, mode, out)
+	return n.look(path, out)
 }
 
 func (n *node) Symlink(_ context.Context, to, name string, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
@@ -112,11 +110,11 @@ func (n *node) Rename(_ context.Context, name string, to fs.InodeEmbedder, newNa
 	if flags != 0 { // to exchange two, or not to replace one, is not to be had
 		return syscall.EINVAL
 	}
-	from, at := join(n.path(), name), join("/"+to.EmbeddedInode().Path(nil), newName)
+	from, at := join(n.path(), name), join(to.(*node).path(), newName)
 	return n.change(func(c *sftp.Client) error { return c.PosixRename(from, at) })
 }
 
-func (n *node) Setattr(_ context.Context, _ fs.FileHandle, in *fuse.SetAttrIn, out *fuse.AttrOut) syscall.Errno {
+func (n *node) Setattr(_ context.Context, f fs.FileHandle, in *fuse.SetAttrIn, out *fuse.AttrOut) syscall.Errno {
 	path := n.path()
 	uid, ok := in.GetUID()
 	gid, also := in.GetGID()
@@ -125,7 +123,11 @@ func (n *node) Setattr(_ context.Context, _ fs.FileHandle, in *fuse.SetAttrIn, o
 	}
 	err := n.change(func(c *sftp.Client) error {
 		if size, ok := in.GetSize(); ok {
-			if err := c.Truncate(path, int64(size)); err != nil {
+			truncate := func(size int64) error { return c.Truncate(path, size) }
+			if h, ok := f.(*handle); ok { // its path may be another's
+				truncate = h.opened.file.Truncate
+			}
+			if err := truncate(int64(size)); err != nil {
 				return err
 			}
 		}
@@ -146,7 +148,7 @@ func (n *node) Setattr(_ context.Context, _ fs.FileHandle, in *fuse.SetAttrIn, o
 	if err != 0 {
 		return err
 	}
-	info, failed := n.mount.remote.lstat(path)
+	info, failed := n.stat(f)
 	if failed != nil {
 		return errno(failed)
 	}

@@ -171,6 +171,80 @@ func TestOpenOfReplaced(t *testing.T) {
 	}
 }
 
+// TestUnlinkedWhileOpen: a file without a name goes on for who has it open.
+func TestUnlinkedWhileOpen(t *testing.T) {
+	there := t.TempDir()
+	here, _ := mounted(t, there)
+	f := open(t, here+"/tmp", os.O_RDWR|os.O_CREATE|os.O_EXCL)
+	if err := os.Remove(here + "/tmp"); err != nil {
+		t.Fatal(err)
+	}
+	works(t, f)
+	if left, err := os.ReadDir(there); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+	// A folder that is gone is not the one above all.
+	if err := os.Mkdir(here+"/d", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	d := open(t, here+"/d", os.O_RDONLY)
+	if err := os.Remove(here + "/d"); err != nil {
+		t.Fatal(err)
+	}
+	stale(t)
+	if names, err := d.Readdirnames(-1); len(names) > 0 {
+		t.Errorf("a folder that is gone has %v, %v", names, err)
+	}
+	if info, err := d.Stat(); !errors.Is(err, syscall.ESTALE) && !errors.Is(err, syscall.ENOENT) {
+		t.Errorf("a folder that is gone: %v, %v", info, err)
+	}
+}
+
+// works writes, reads and cuts an open file that has no content.
+func works(t *testing.T, f *os.File) {
+	t.Helper()
+	say(t, f, "hello world")
+	b := make([]byte, 20)
+	if n, err := f.ReadAt(b, 0); string(b[:n]) != "hello world" {
+		t.Errorf("read %q, %v", b[:n], err)
+	}
+	for _, size := range []int64{11, 5} {
+		if err := f.Truncate(size); err != nil {
+			t.Errorf("truncate: %v", err)
+		}
+		stale(t)
+		if info, err := f.Stat(); err != nil || info.Size() != size || !info.Mode().IsRegular() {
+			t.Errorf("it has %v, %v; want %d bytes", info, err, size)
+		}
+		if n, err := f.ReadAt(b, 0); string(b[:n]) != "hello world"[:size] {
+			t.Errorf("read %q, %v", b[:n], err)
+		}
+	}
+}
+
+// TestMovedWhileOpen: the two files of a rename stay what they are for who has them open.
+func TestMovedWhileOpen(t *testing.T) {
+	there := t.TempDir()
+	here, _ := mounted(t, there)
+	put(t, there+"/f", "the old one", 0o644)
+	old, next := open(t, here+"/f", os.O_RDONLY), open(t, here+"/next", os.O_RDWR|os.O_CREATE)
+	if err := os.Rename(here+"/next", here+"/f"); err != nil {
+		t.Fatal(err)
+	}
+	works(t, next)
+	for range 2 {
+		if info, err := old.Stat(); err != nil || info.Size() != 11 {
+			t.Errorf("the old one: %v, %v", info, err)
+		}
+		b := make([]byte, 20)
+		if n, err := old.ReadAt(b, 0); string(b[:n]) != "the old one" {
+			t.Errorf("of the old one is read %q, %v", b[:n], err)
+		}
+		wantText(t, here+"/f", "hello")
+		stale(t)
+	}
+}
+
 // TestHandlesEndWithTheConnection: who opens a file again after the connection was lost is not
 // held up by those who have it open from before, and these are told.
 func TestHandlesEndWithTheConnection(t *testing.T) {

@@ -229,6 +229,16 @@ func (o *opened) stat() (fs.FileInfo, error) {
 	return bounded(o.remote, o.client, o.file.Stat)
 }
 
+// made gives a new file its mode, and describes it.
+func (o *opened) made(mode fs.FileMode) (fs.FileInfo, error) {
+	return bounded(o.remote, o.client, func() (fs.FileInfo, error) {
+		if err := o.file.Chmod(mode); err != nil {
+			return nil, err
+		}
+		return o.file.Stat()
+	})
+}
+
 // writeAt writes b, which is the caller's again.
 func (o *opened) writeAt(b []byte, offset int64) (int, error) {
 	b = slices.Clone(b) // what is late may still be sent
