@@ -84,6 +84,9 @@ func (c udpClient) answer(t *testing.T, limit time.Duration) string {
 	return string(b[:n])
 }
 
+// answerLimit is how long an answer may take that is to come.
+const answerLimit = 10 * time.Second
+
 func takeUDP(id string, port uint16) api.Registration {
 	r := take(id, port)
 	r.Rules[0].Protocol = api.UDP
@@ -147,7 +150,7 @@ func TestUDPCapture(t *testing.T) {
 	client := a.udpClient(t)
 	says := func(want string) {
 		t.Helper()
-		if got := client.ask(t, "hello", patience); got != want+" hello" {
+		if got := client.ask(t, "hello", answerLimit); got != want+" hello" {
 			t.Fatalf("%q answered, not %s", got, want)
 		}
 	}
@@ -160,7 +163,7 @@ func TestUDPCapture(t *testing.T) {
 	if c := a.Info().Captures[0]; c.Active != 1 || c.IdleSeconds < 0 || len(c.Holders) != 1 || c.Holders[0].Taken != 1 || c.Protocol != api.UDP {
 		t.Errorf("told as %+v", c)
 	}
-	if big := strings.Repeat("x", maxDatagram-len("alice ")); client.ask(t, big, patience) != "alice "+big {
+	if big := strings.Repeat("x", maxDatagram-len("alice ")); client.ask(t, big, answerLimit) != "alice "+big {
 		t.Error("the largest datagram did not come back")
 	}
 	_ = flow.Close()
@@ -213,7 +216,7 @@ func TestUDPCaptureNotTaken(t *testing.T) {
 				}
 			}
 			for range 3 {
-				got = append(got, client.answer(t, patience))
+				got = append(got, client.answer(t, answerLimit))
 			}
 			slices.Sort(got)
 			if !slices.Equal(got, []string{"app 1", "app 2", "app 3"}) {
@@ -221,7 +224,7 @@ func TestUDPCaptureNotTaken(t *testing.T) {
 			}
 			stop()
 			answering(t, tun, "alice", echo)
-			waitFor(t, "the session is asked again", func() bool { return client.ask(t, "4", patience) == "alice 4" })
+			waitFor(t, "the session is asked again", func() bool { return client.ask(t, "4", answerLimit) == "alice 4" })
 		})
 	}
 }
@@ -240,7 +243,7 @@ func TestUDPCaptureRefuses(t *testing.T) {
 	}
 	_ = flow.Close()
 	waitFor(t, "it has left", func() bool { return a.holders() == "-" })
-	if got := client.ask(t, "again", patience); got != "app again" {
+	if got := client.ask(t, "again", answerLimit); got != "app again" {
 		t.Errorf("answered %q", got)
 	}
 }
@@ -275,7 +278,7 @@ func TestUDPCaptureOfNothing(t *testing.T) {
 func TestUDPCaptureBound(t *testing.T) {
 	a, port := startUDPCapture(t, Config{MaxAssociations: 4})
 	for range 20 {
-		if got := a.udpClient(t).ask(t, "hello", patience); got != "app hello" {
+		if got := a.udpClient(t).ask(t, "hello", answerLimit); got != "app hello" {
 			t.Fatalf("answered %q", got)
 		}
 	}
@@ -306,10 +309,10 @@ func TestUDPCaptureDrains(t *testing.T) {
 	port, stop := serveUDPApp(t, 0)
 	a := startAgent(t, Config{DrainLimit: time.Minute, DrainPoll: 500 * time.Millisecond, Captures: []api.Capture{{App: port, Protocol: api.UDP}}})
 	client := a.udpClient(t)
-	client.ask(t, "hello", patience)
+	client.ask(t, "hello", answerLimit)
 	a.end()
 	for range 20 {
-		if got := client.ask(t, "hello", patience); got != "app hello" {
+		if got := client.ask(t, "hello", answerLimit); got != "app hello" {
 			t.Fatalf("answered %q", got)
 		}
 	}

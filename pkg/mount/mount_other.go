@@ -12,7 +12,7 @@ import (
 func (m *Mount) mount() error { return available() }
 
 func available() error {
-	return hint.With(errors.New("files are shown on Linux alone"), "`kubectl cp` copies them")
+	return hint.With(errors.New("files are shown on Linux only"), "kubectl tele mount WORKLOAD DIR --copy copies them, and so does intercept --mount-copy DIR")
 }
 
 func folderOf(pid int) string { return fmt.Sprintf("kubectl-tele-%d", pid) }
