@@ -44,7 +44,7 @@ unit: ## run the tests that need no cluster and no root
 # one Go's fuzzer may take its own stop for a failure (go.dev/issue/75804, until Go 1.27).
 FUZZERS := tunnel/FuzzPeer:800 tunnel/FuzzFrame:1600 tunnel/FuzzHello:1700 portforward/FuzzConnRead:200 \
 	agent/router/FuzzRequest:750 agent/router/FuzzAnswer:850 agent/router/FuzzTap:600 agent/router/h2/FuzzRelay:170
-FUZZSHARE ?= $(if $(CI),1000,250)
+FUZZSHARE ?= $(if $(CI),500,250)
 # How many runs of flows over lanes that break at random are tried.
 SEEDS ?= 10000
 

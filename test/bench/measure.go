@@ -19,6 +19,7 @@ import (
 func measure(ctx context.Context, world *rig.Rig, s settings, say func(string)) (report Report, err error) {
 	apps := []manifests.App{
 		manifests.HTTP(appName, manifests.Options{Replicas: 1, Args: []string{"-tunnel", fmt.Sprintf("127.0.0.1:%d", tunnelPort)}}),
+		manifests.UDP(udpName, manifests.Options{Replicas: 1, ServicePort: 7}),
 		manifests.HTTP(clientName, manifests.Options{Replicas: 1, NoService: true}),
 	}
 	if err := world.Deploy(ctx, apps...); err != nil {

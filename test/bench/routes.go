@@ -99,31 +99,42 @@ func (b *stage) routes(ctx context.Context, report *Report) error {
 	if err := b.answeredBy(ctx, false); err != nil {
 		return err
 	}
-	return errors.Join(measure(PassThrough), must(b.desk.Tele(ctx, "clean", appName, "--force")))
+	return errors.Join(measure(PassThrough), must(b.desk.Tele(ctx, "clean", appName, "--force")), b.datagrams(ctx, report))
 }
 
 // route measures one case with so many connections, or streams of one.
 func (b *stage) route(ctx context.Context, c Case, protocol string, n int, args ...string) (Route, error) {
-	load := append([]string{
-		"exec", "-n", manifests.Namespace, "deploy/" + clientName, "--", manifests.Binary, "load",
-		"-for", b.settings.requests.String(), "-workers", strconv.Itoa(n), "-protocol", protocol,
-	}, args...)
-	cmd := b.desk.Rig().Cluster.KubectlCommand(ctx, "admin", append(load, "http://"+appName+"."+manifests.Namespace+"/healthz")...)
-	result, err := rig.Run(cmd)
+	url := "http://" + appName + "." + manifests.Namespace + "/healthz"
+	if protocol == udp {
+		url = "udp://" + udpName + "." + manifests.Namespace + ":7"
+	}
+	args = append([]string{"-for", b.settings.requests.String(), "-workers", strconv.Itoa(n), "-protocol", protocol}, args...)
+	l, err := b.load(ctx, append(args, url)...)
 	if err != nil {
 		return Route{}, err
-	}
-	var l api.Load
-	if err := json.Unmarshal([]byte(result.Stdout), &l); err != nil {
-		return Route{}, fmt.Errorf("%w: %s", err, result.Stderr)
-	}
-	if l.Failed > 0 || l.Requests == 0 {
-		return Route{}, fmt.Errorf("%d of %d requests failed: %v", l.Failed, l.Requests, l.Failures)
 	}
 	return Route{
 		Case: c, Protocol: protocol, Connections: n, P50: float64(l.P50) / 1000, P99: float64(l.P99) / 1000,
 		PerSecond: float64(l.Requests) / b.settings.requests.Seconds(),
 	}, nil
+}
+
+// load asks from inside the cluster; no request may fail.
+func (b *stage) load(ctx context.Context, args ...string) (l api.Load, err error) {
+	cmd := b.desk.Rig().Cluster.KubectlCommand(ctx, "admin", append([]string{
+		"exec", "-n", manifests.Namespace, "deploy/" + clientName, "--", manifests.Binary, "load",
+	}, args...)...)
+	result, err := rig.Run(cmd)
+	if err != nil {
+		return l, err
+	}
+	if err := json.Unmarshal([]byte(result.Stdout), &l); err != nil {
+		return l, fmt.Errorf("%w: %s", err, result.Stderr)
+	}
+	if l.Failed > 0 || l.Requests == 0 {
+		return l, fmt.Errorf("%d of %d requests failed: %v", l.Failed, l.Requests, l.Failures)
+	}
+	return l, nil
 }
 
 // route returns what one connection was measured at.

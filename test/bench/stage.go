@@ -26,6 +26,8 @@ import (
 
 const (
 	appName = "bench"
+	// udpName is one that answers by UDP.
+	udpName = "bench-udp"
 	// clientName is the Deployment that asks from inside the cluster.
 	clientName = "bench-client"
 	// readyLimit bounds waiting for something that takes a second.
