@@ -16,8 +16,13 @@ import (
 	"github.com/kubectl-tele/kubectl-tele/pkg/splice"
 )
 
-// fresh is how long what was said of a file is believed.
-const fresh = time.Second
+const (
+	// fresh is how long what was said of a file is believed.
+	fresh = time.Second
+	// unmountLimit bounds the wait for the kernel to let a mount go: a mount namespace that was
+	// made meanwhile holds it too.
+	unmountLimit = 2 * time.Second
+)
 
 // Config says what is shown where.
 type Config struct {
@@ -106,7 +111,13 @@ func New(ctx context.Context, cfg Config) (*Mount, error) {
 // was made for them.
 func (m *Mount) Close() error {
 	m.end() // who waits for an answer would keep the mount busy
-	err := m.server.Unmount()
+	unmounted := make(chan error, 1)
+	go func() { unmounted <- m.server.Unmount() }()
+	var err error
+	select {
+	case err = <-unmounted:
+	case <-time.After(unmountLimit):
+	}
 	if err != nil {
 		err = detach(m.cfg.Dir)
 	}
