@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
+	"github.com/kubectl-tele/kubectl-tele/pkg/datagram"
 )
 
 const (
@@ -32,6 +33,7 @@ type association struct {
 	key     associationKey
 	element *list.Element // of capture.used; guarded by capture.mu
 	holder  *claim        // who is to have it; nil is the app
+	beside  *association  // with the app in place of the holder, who is asked again; may be nil
 	ctx     context.Context
 	end     context.CancelFunc
 
@@ -40,8 +42,9 @@ type association struct {
 	kept   []keptDatagram
 	last   time.Time // when a datagram passed
 	idle   time.Duration
-	app    bool      // the app has it, or nobody where the holder refuses
-	missed time.Time // since when the app has it in place of the holder
+	app    bool      // the holder, if there is one, does not have it
+	missed time.Time // since when
+	over   bool
 }
 
 // datagramConn is a way for datagrams: to a session or to the app.
@@ -62,12 +65,12 @@ func newAssociation(ctx context.Context, c *udpCapture, key associationKey, hold
 	return a
 }
 
-// serves reports whether the association is for a holder of the port, and whom to ask for
-// it is not to be asked again.
-func (a *association) serves(holder *claim) bool {
+// serves reports whether the association is one for the holder of the port. ask is true if
+// the app has it, and the holder is to be asked again.
+func (a *association) serves(holder *claim) (serving, ask bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.holder == holder && (a.missed.IsZero() || time.Since(a.missed) < askAgain)
+	return a.holder == holder && !a.over, !a.missed.IsZero() && time.Since(a.missed) >= askAgain
 }
 
 // retire ends the association when its answers have come in.
@@ -81,30 +84,45 @@ func (a *association) retire() {
 }
 
 // send passes the client's datagram on, or keeps it until it is known where to. What the
-// way does not take is lost, as datagrams may be.
-func (a *association) send(p []byte) {
+// way does not take is lost, as datagrams may be. It returns false if the association is
+// over.
+func (a *association) send(p []byte) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.over {
+		return false
+	}
 	a.last = time.Now()
+	a.expireLocked()
 	if !a.app || a.to == nil {
 		a.keepLocked(p)
 	}
 	if a.to != nil {
 		_, _ = a.to.Write(p)
 	}
+	return true
 }
 
+// keepLocked keeps a datagram: of those that wait to be sent at all the first, of others the
+// last, and for these no more than half of the room.
 func (a *association) keepLocked(p []byte) {
-	if len(a.kept) >= maxKept || !a.capture.agent.unanswered.Take(len(p)) {
-		if a.to == nil || len(a.kept) == 0 {
-			return
-		}
+	room := a.capture.agent.unanswered
+	if a.to != nil && len(a.kept) >= maxKept {
 		a.dropLocked(1)
-		if !a.capture.agent.unanswered.Take(len(p)) {
-			return
-		}
+	}
+	if len(a.kept) >= maxKept || a.to != nil && room.Held()+int64(len(p)) > maxUnanswered/2 || !room.Take(len(p)) {
+		return
 	}
 	a.kept = append(a.kept, keptDatagram{append([]byte(nil), p...), a.last})
+}
+
+// expireLocked gives up what nobody has answered for long.
+func (a *association) expireLocked() {
+	n := 0
+	for n < len(a.kept) && time.Since(a.kept[n].at) > keptFor {
+		n++
+	}
+	a.dropLocked(n)
 }
 
 // dropLocked gives up the oldest n that are kept.
@@ -121,10 +139,11 @@ func (a *association) dropLocked(n int) {
 func (a *association) run() {
 	defer func() {
 		a.end()
-		a.capture.forget(a)
 		a.mu.Lock()
-		defer a.mu.Unlock()
+		a.over = true
 		a.dropLocked(len(a.kept))
+		a.mu.Unlock()
+		a.capture.forget(a)
 	}()
 	log := a.capture.agent.cfg.Log
 	if a.holder != nil {
@@ -134,6 +153,10 @@ func (a *association) run() {
 		}
 		log.Debug("session did not take the association", "client", a.key.client, "err", err)
 		a.fallBack()
+		if before := a.beside; before != nil && a.capture.putBack(a, before) {
+			a.giveTo(before)
+			return
+		}
 	}
 	if err := a.runApp(); err != nil {
 		log.Debug("association with the app ended", "client", a.key.client, "err", err)
@@ -145,11 +168,20 @@ func (a *association) fallBack() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.to, a.app, a.missed = nil, true, time.Now()
-	n := 0
-	for n < len(a.kept) && time.Since(a.kept[n].at) > keptFor {
-		n++
+	a.expireLocked()
+}
+
+// giveTo has the app go on with another association what this one has asked in vain for.
+func (a *association) giveTo(before *association) {
+	before.mu.Lock()
+	before.missed, before.idle = time.Now(), before.capture.idleLimit()
+	before.mu.Unlock()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.over = true
+	for _, k := range a.kept {
+		before.send(k.data)
 	}
-	a.dropLocked(n)
 }
 
 // join makes to the way of the client's datagrams, from those that are kept on.
@@ -177,6 +209,9 @@ func (a *association) runSession() error {
 	defer context.AfterFunc(a.ctx, func() { _ = flow.Close() })()
 	defer context.AfterFunc(a.holder.ended, a.retire)()
 	a.holder.taken.Add(1)
+	if a.beside != nil {
+		a.beside.retire()
+	}
 	a.join(flow)
 	return a.answers(flow, func(take func([]byte)) error {
 		p, err := flow.ReadPacket()
@@ -189,7 +224,7 @@ func (a *association) runSession() error {
 
 // runApp returns when the app had the association until it was at rest. Where the holder
 // refuses what it does not take, nobody has it. What the app refuses the port does, too,
-// for a moment.
+// for a moment, unless a session serves others there.
 func (a *association) runApp() error {
 	if a.holder != nil && a.holder.refuses() {
 		select {
@@ -207,14 +242,18 @@ func (a *association) runApp() error {
 	defer context.AfterFunc(a.ctx, func() { _ = conn.Close() })()
 	a.join(conn)
 	return a.answers(conn, func(take func([]byte)) error {
-		err := readDatagram(conn, func(p []byte) error {
+		err := datagram.Read(conn, func(p []byte) error {
 			take(p)
 			return nil
 		})
-		if errors.Is(err, syscall.ECONNREFUSED) {
+		switch {
+		case !errors.Is(err, syscall.ECONNREFUSED):
+			return err
+		case a.capture.agent.reg.of(a.capture.Port()) == nil:
 			_ = a.key.socket.Close()
+			return err
 		}
-		return err
+		return nil // a session serves others here
 	})
 }
 
@@ -230,8 +269,13 @@ func (a *association) answers(to datagramConn, read func(take func([]byte)) erro
 	}
 	for {
 		a.mu.Lock()
+		a.expireLocked()
 		until := a.last.Add(a.idle)
-		_ = to.SetReadDeadline(until)
+		wake := until
+		if len(a.kept) > 0 {
+			wake = a.kept[0].at.Add(keptFor)
+		}
+		_ = to.SetReadDeadline(wake)
 		a.mu.Unlock()
 		if time.Now().After(until) {
 			return nil

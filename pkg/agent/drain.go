@@ -45,7 +45,7 @@ func (a *Agent) appsClosed(ctx context.Context) bool {
 	d := net.Dialer{Timeout: time.Second}
 	for _, c := range a.captures.list().ports() {
 		if c.Protocol == api.UDP {
-			if bound, _ := udpBound(c.App); bound {
+			if bound, _ := a.boundUDP(c.App); bound {
 				return false
 			}
 			continue

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/kubectl-tele/kubectl-tele/pkg/datagram"
 	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
 )
 
@@ -15,11 +16,7 @@ const (
 	udpIdle = 60 * time.Second
 	dnsIdle = 10 * time.Second
 	dnsPort = 53
-
-	maxDatagram = 65507
 )
-
-var datagrams = sync.Pool{New: func() any { b := make([]byte, maxDatagram); return &b }}
 
 // serveUDP carries an association until it is idle or either side ends it. A
 // refusal by ICMP resets the flow.
@@ -70,7 +67,7 @@ func relayDatagrams(flow *tunnel.Flow, conn *net.UDPConn, idle time.Duration) er
 				return os.ErrDeadlineExceeded
 			}
 			_ = conn.SetReadDeadline(time.Now().Add(left))
-			err := readDatagram(conn, func(p []byte) error {
+			err := datagram.Read(conn, func(p []byte) error {
 				touch()
 				_, err := flow.Write(p)
 				return err

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
+	"github.com/kubectl-tele/kubectl-tele/pkg/datagram"
 )
 
 const (
@@ -33,7 +34,8 @@ type udpCapture struct {
 	mu     sync.Mutex
 	closed bool
 	all    map[associationKey]*association
-	used   list.List // of *association; the one at rest for the longest is last
+	used   list.List          // of *association; the one at rest for the longest is last
+	each   map[netip.Addr]int // how many a client's address has
 	wg     sync.WaitGroup
 }
 
@@ -45,7 +47,7 @@ type associationKey struct {
 // listenUDP listens on the capture's port, or if that is 0 on any, the same at all of the
 // pod's addresses.
 func listenUDP(c api.Capture, a *Agent) (captured, error) {
-	u := &udpCapture{captureBase: captureBase{Capture: c, agent: a}, all: map[associationKey]*association{}}
+	u := &udpCapture{captureBase: captureBase{Capture: c, agent: a}, all: map[associationKey]*association{}, each: map[netip.Addr]int{}}
 	for _, ip := range a.cfg.PodIPs {
 		s, err := u.listen(ip)
 		if err != nil {
@@ -71,8 +73,8 @@ func (c *udpCapture) close() {
 	}
 }
 
-// busy reports whether a datagram came lately, whose sender may still wait, or go on, and
-// whom there is somebody to answer.
+// busy reports whether a datagram came lately and somebody is there to answer its sender,
+// who may still wait or go on.
 func (c *udpCapture) busy() bool {
 	since, ok := c.idle()
 	return ok && since < 10*c.agent.cfg.DrainPoll && c.answered()
@@ -80,8 +82,17 @@ func (c *udpCapture) busy() bool {
 
 // answered reports whether a session or the app may answer datagrams.
 func (c *udpCapture) answered() bool {
-	bound, known := udpBound(c.App)
+	bound, known := c.agent.boundUDP(c.App)
 	return bound || !known || c.agent.reg.of(c.Port()) != nil
+}
+
+// boundUDP reports whether an app listens on a port of UDP, as far as the kernel tells.
+func (a *Agent) boundUDP(port uint16) (bound, known bool) {
+	for _, ip := range a.cfg.PodIPs {
+		at, told := datagram.Bound(netip.AddrPortFrom(ip, port))
+		bound, known = bound || at, known || told
+	}
+	return bound, known
 }
 
 func (c *udpCapture) info() api.CaptureInfo {
@@ -127,7 +138,7 @@ func (c *udpCapture) socket(i int, other *net.UDPConn) *net.UDPConn {
 // again returns a new socket for one that was closed, as soon as somebody is there to
 // answer; nil when the capture is closed.
 func (c *udpCapture) again(ctx context.Context, i int, ip netip.Addr) *net.UDPConn {
-	for c.socket(i, nil) != nil {
+	for told := false; c.socket(i, nil) != nil; told = true {
 		select {
 		case <-time.After(refusing):
 		case <-ctx.Done():
@@ -140,14 +151,16 @@ func (c *udpCapture) again(ctx context.Context, i int, ip netip.Addr) *net.UDPCo
 		if err == nil {
 			return c.socket(i, s)
 		}
-		c.agent.cfg.Log.Warn("port not listened on, trying again", "capture", c.Capture, "err", err)
+		if !told {
+			c.agent.cfg.Log.Warn("port not listened on, trying again", "capture", c.Capture, "err", err)
+		}
 	}
 	return nil
 }
 
 // read takes the datagrams of a socket until it is closed.
 func (c *udpCapture) read(ctx context.Context, s *net.UDPConn) {
-	buffer := make([]byte, maxDatagram)
+	buffer := make([]byte, datagram.Max)
 	for {
 		n, client, err := s.ReadFromUDPAddrPort(buffer)
 		switch {
@@ -162,7 +175,8 @@ func (c *udpCapture) read(ctx context.Context, s *net.UDPConn) {
 			continue
 		}
 		c.touch()
-		c.association(ctx, associationKey{s, client}).send(buffer[:n])
+		for !c.association(ctx, associationKey{s, client}).send(buffer[:n]) { // it has just ended
+		}
 	}
 }
 
@@ -171,23 +185,61 @@ func (c *udpCapture) association(ctx context.Context, key associationKey) *assoc
 	holder := c.agent.reg.of(c.Port())
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	var beside *association
 	if a := c.all[key]; a != nil {
-		if a.serves(holder) {
+		switch serving, ask := a.serves(holder); {
+		case serving && !ask:
 			c.used.MoveToFront(a.element)
 			return a
+		case serving:
+			beside = a
+		default:
+			a.retire()
 		}
 		c.forgetLocked(a)
-		a.retire()
 	}
-	if len(c.all) >= c.agent.cfg.MaxAssociations {
-		oldest := c.used.Back().Value.(*association)
-		c.forgetLocked(oldest)
-		oldest.end()
-	}
+	c.makeRoomLocked(key.client.Addr())
 	a := newAssociation(ctx, c, key, holder)
-	c.all[key], a.element = a, c.used.PushFront(a)
+	a.beside = beside
+	c.putLocked(a)
 	c.wg.Go(a.run)
 	return a
+}
+
+// makeRoomLocked ends the association at rest for the longest, of all or of a client's
+// address that has its share, where there is no place for another.
+func (c *udpCapture) makeRoomLocked(client netip.Addr) {
+	most := c.agent.cfg.MaxAssociations
+	whole := len(c.all) >= most
+	if !whole && c.each[client] < max(most/4, 1) {
+		return
+	}
+	for e := c.used.Back(); e != nil; e = e.Prev() {
+		a := e.Value.(*association)
+		if c.each[client] < max(most/4, 1) || a.key.client.Addr() == client {
+			c.forgetLocked(a)
+			a.end()
+			return
+		}
+	}
+}
+
+func (c *udpCapture) putLocked(a *association) {
+	c.all[a.key], a.element = a, c.used.PushFront(a)
+	c.each[a.key.client.Addr()]++
+}
+
+// putBack has the client's next datagrams go to what was there before an association that
+// nobody took; false if that has ended, or others have begun.
+func (c *udpCapture) putBack(a, before *association) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.all[a.key] != a || before.ctx.Err() != nil {
+		return false
+	}
+	c.forgetLocked(a)
+	c.putLocked(before)
+	return true
 }
 
 // forget has the client's next datagram begin another association.
@@ -198,9 +250,14 @@ func (c *udpCapture) forget(a *association) {
 }
 
 func (c *udpCapture) forgetLocked(a *association) {
-	if c.all[a.key] == a {
-		delete(c.all, a.key)
-		c.used.Remove(a.element)
+	if c.all[a.key] != a {
+		return
+	}
+	delete(c.all, a.key)
+	c.used.Remove(a.element)
+	client := a.key.client.Addr()
+	if c.each[client]--; c.each[client] == 0 {
+		delete(c.each, client)
 	}
 }
 

@@ -9,11 +9,13 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
+	"github.com/kubectl-tele/kubectl-tele/pkg/datagram"
 	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
 )
 
@@ -56,7 +58,14 @@ type udpClient struct{ net.Conn }
 
 func (a *testAgent) udpClient(t *testing.T) udpClient {
 	t.Helper()
-	conn, err := net.Dial("udp", netip.AddrPortFrom(podIP, a.CapturePorts()[0]).String())
+	return a.udpClientOf(t, "127.0.0.1")
+}
+
+// udpClientOf is one at an address of its own.
+func (a *testAgent) udpClientOf(t *testing.T, ip string) udpClient {
+	t.Helper()
+	d := net.Dialer{LocalAddr: &net.UDPAddr{IP: net.ParseIP(ip)}}
+	conn, err := d.Dial("udp", netip.AddrPortFrom(podIP, a.CapturePorts()[0]).String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,10 +76,15 @@ func (a *testAgent) udpClient(t *testing.T) udpClient {
 // ask sends text and returns the answer, "" if none comes within the limit.
 func (c udpClient) ask(t *testing.T, text string, limit time.Duration) string {
 	t.Helper()
+	c.send(t, text)
+	return c.answer(t, limit)
+}
+
+func (c udpClient) send(t *testing.T, text string) {
+	t.Helper()
 	if _, err := c.Write([]byte(text)); err != nil {
 		t.Fatal(err)
 	}
-	return c.answer(t, limit)
 }
 
 func (c udpClient) answer(t *testing.T, limit time.Duration) string {
@@ -163,7 +177,7 @@ func TestUDPCapture(t *testing.T) {
 	if c := a.Info().Captures[0]; c.Active != 1 || c.IdleSeconds < 0 || len(c.Holders) != 1 || c.Holders[0].Taken != 1 || c.Protocol != api.UDP {
 		t.Errorf("told as %+v", c)
 	}
-	if big := strings.Repeat("x", maxDatagram-len("alice ")); client.ask(t, big, answerLimit) != "alice "+big {
+	if big := strings.Repeat("x", datagram.Max-len("alice ")); client.ask(t, big, answerLimit) != "alice "+big {
 		t.Error("the largest datagram did not come back")
 	}
 	_ = flow.Close()
@@ -273,33 +287,131 @@ func TestUDPCaptureOfNothing(t *testing.T) {
 	})
 }
 
-// TestUDPCaptureBound: however many clients there are, memory does not grow, and each is
-// answered.
+// TestUDPCaptureBound: however many clients there are, each is answered, memory does not grow,
+// and one that uses many sockets ends nobody else's association.
 func TestUDPCaptureBound(t *testing.T) {
-	a, port := startUDPCapture(t, Config{MaxAssociations: 4})
-	for range 20 {
-		if got := a.udpClient(t).ask(t, "hello", answerLimit); got != "app hello" {
+	a, port := startUDPCapture(t, Config{MaxAssociations: 8})
+	tun := a.connect(t, "s")
+	answering(t, tun, "alice", echo)
+	mustRegister(t, tun, takeUDP("i", port))
+	victim := a.udpClientOf(t, "127.0.0.9")
+	for n := range 20 {
+		if got := a.udpClient(t).ask(t, "hello", answerLimit); got != "alice hello" {
+			t.Fatalf("answered %q", got)
+		}
+		if got := victim.ask(t, "hello", answerLimit); got != "alice hello" {
+			t.Fatalf("round %d: the other is answered %q", n, got)
+		}
+	}
+	if c := a.Info().Captures[0]; c.Active != 3 || c.Holders[0].Taken != 21 {
+		t.Errorf("%d associations, %d taken", c.Active, c.Holders[0].Taken)
+	}
+	for n := range 20 {
+		if got := a.udpClientOf(t, fmt.Sprintf("127.0.1.%d", n+1)).ask(t, "hello", answerLimit); got != "alice hello" {
 			t.Fatalf("answered %q", got)
 		}
 	}
-	if n := a.Info().Captures[0].Active; n != 4 {
-		t.Errorf("%d associations", n)
+	if c := a.Info().Captures[0]; c.Active != 8 {
+		t.Errorf("%d associations", c.Active)
 	}
+}
+
+// TestUDPCaptureOneWay: what is sent to one that never answers is not kept for ever, nor
+// instead of what others wait to be sent.
+func TestUDPCaptureOneWay(t *testing.T) {
+	a, port := startUDPCapture(t, Config{})
 	tun := a.connect(t, "s")
 	answering(t, tun, "alice", func(*tunnel.Flow, []byte) {})
-	mustRegister(t, tun, takeUDP("i", port))
-	for range 10 * maxKept {
-		if got := a.udpClient(t).ask(t, strings.Repeat("x", 60_000), time.Millisecond); got != "" {
-			t.Fatalf("answered %.10q", got)
-		}
+	flow := mustRegister(t, tun, takeUDP("i", port))
+	for range maxUnanswered / 10_000 {
+		a.udpClient(t).send(t, strings.Repeat("x", 60_000))
 	}
+	waitFor(t, "they are taken", func() bool { return a.Info().Captures[0].Holders[0].Taken > 20 })
 	if held := a.unanswered.Held(); held > maxUnanswered {
 		t.Errorf("%d bytes are kept", held)
 	}
-	a.end()
-	a.waitEnd(t)
-	if held := a.unanswered.Held(); held != 0 {
-		t.Errorf("%d bytes are kept in the end", held)
+	_ = flow.Close()
+	waitFor(t, "it has left", func() bool { return a.holders() == "-" })
+	if got := a.udpClient(t).ask(t, "hello", answerLimit); got != "app hello" {
+		t.Errorf("of a full agent the app answers %q", got)
+	}
+	waitFor(t, "what is kept is given up", func() bool { return a.unanswered.Held() == 0 })
+}
+
+// TestUDPCaptureStaysWithApp: while the handler is away, the app sees one client as one, however
+// often the session is asked.
+func TestUDPCaptureStaysWithApp(t *testing.T) {
+	app, err := net.ListenPacket("udp", podIP.String()+":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var seen sync.Map
+	var serving sync.WaitGroup
+	t.Cleanup(serving.Wait)
+	t.Cleanup(func() { _ = app.Close() })
+	serving.Go(func() {
+		b := make([]byte, 100)
+		for {
+			n, from, err := app.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			seen.Store(from.String(), true)
+			_, _ = app.WriteTo(b[:n], from)
+		}
+	})
+	port := portOf(app.LocalAddr())
+	a := startAgent(t, Config{Captures: []api.Capture{{App: port, Protocol: api.UDP}}})
+	tun := a.connect(t, "s")
+	answering(t, tun, "alice", func(flow *tunnel.Flow, _ []byte) { _ = flow.Reset() })
+	mustRegister(t, tun, takeUDP("i", port))
+	client := a.udpClient(t)
+	waitFor(t, "the session is asked again and again", func() bool {
+		if got := client.ask(t, "hello", answerLimit); got != "hello" {
+			t.Fatalf("answered %q", got)
+		}
+		return a.Info().Captures[0].Holders[0].Taken >= 3
+	})
+	n := 0
+	seen.Range(func(any, any) bool { n++; return true })
+	if n != 1 {
+		t.Errorf("the app has seen %d clients", n)
+	}
+}
+
+// TestUDPCaptureRefusedBeside: a client whose datagram neither the session nor the app takes does
+// not disturb another, whom the session serves.
+func TestUDPCaptureRefusedBeside(t *testing.T) {
+	port, stop := serveUDPApp(t, 0)
+	stop()
+	a := startAgent(t, Config{Captures: []api.Capture{{App: port, Protocol: api.UDP}}})
+	tun := a.connect(t, "s")
+	answering(t, tun, "alice", func(flow *tunnel.Flow, p []byte) {
+		if string(p) == "alice bad" {
+			_ = flow.Reset()
+			return
+		}
+		echo(flow, p)
+	})
+	mustRegister(t, tun, takeUDP("i", port))
+	good, bad := a.udpClient(t), a.udpClient(t)
+	for n := range 20 {
+		bad.send(t, "bad")
+		if got := good.ask(t, "good", answerLimit); got != "alice good" {
+			t.Fatalf("round %d: answered %q", n, got)
+		}
+	}
+}
+
+// TestAssociationIsOver: what comes as an association ends begins another, and nothing is kept.
+func TestAssociationIsOver(t *testing.T) {
+	a, _ := startUDPCapture(t, Config{})
+	c := a.captures.list()[0].(*udpCapture)
+	one := newAssociation(t.Context(), c, associationKey{c.socket(0, nil), netip.MustParseAddrPort("127.0.0.1:1")}, nil)
+	one.end()
+	one.run()
+	if one.send([]byte("late")) || a.unanswered.Held() != 0 {
+		t.Errorf("taken; %d bytes are kept", a.unanswered.Held())
 	}
 }
 
@@ -318,18 +430,4 @@ func TestUDPCaptureDrains(t *testing.T) {
 	}
 	stop()
 	a.waitEnd(t)
-}
-
-func TestHasUDPPort(t *testing.T) {
-	const table = `   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops
-  123: 0100007F:0035 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 1 2 0 0
-  124: 0A01F40A:1B58 0A01F40B:1B59 01 00000000:00000000 00:00000000 00000000     0        0 1 2 0 0
-bad line
-  125: 00000000000000000000000000000000:1B5A 00000000000000000000000000000000:0000 07 0:0
-`
-	for port, want := range map[uint16]bool{53: true, 7000: false, 7001: false, 7002: true} {
-		if got := hasUDPPort(strings.NewReader(table), port); got != want {
-			t.Errorf("port %d: %v", port, got)
-		}
-	}
 }

@@ -1,6 +1,6 @@
 //go:build unix
 
-package agent
+package datagram
 
 import (
 	"errors"
@@ -9,16 +9,16 @@ import (
 	"syscall"
 )
 
-// readDatagram gives the next datagram to take. It has a buffer only when there
-// is one: most associations are at rest.
-func readDatagram(conn *net.UDPConn, take func([]byte) error) error {
+// Read gives the next datagram of a connected socket to take, which must not keep it. It
+// has a buffer only when there is one: most associations are at rest.
+func Read(conn *net.UDPConn, take func([]byte) error) error {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return err
 	}
 	failed := raw.Read(func(fd uintptr) (done bool) {
-		b := datagrams.Get().(*[]byte)
-		defer datagrams.Put(b)
+		b := buffers.Get().(*[]byte)
+		defer buffers.Put(b)
 		n, readErr := 0, error(syscall.EINTR)
 		for errors.Is(readErr, syscall.EINTR) {
 			n, readErr = syscall.Read(int(fd), *b)
