@@ -75,6 +75,7 @@ type node struct {
 	fs.Inode
 	mount    *Mount
 	identity string // of a file, as identityOf says
+	socket   bool   // it is a link to a listener that stands for a socket
 }
 
 var (
@@ -106,14 +107,19 @@ func (n *node) Lookup(_ context.Context, name string, out *fuse.EntryOut) (*fs.I
 // found is the node of a file that is below this one.
 func (n *node) found(path string, info iofs.FileInfo, out *fuse.EntryOut) *fs.Inode {
 	n.mount.describe(info, &out.Attr)
-	return n.NewInode(context.Background(), &node{mount: n.mount, identity: identityOf(info)}, fs.StableAttr{Mode: out.Mode & syscall.S_IFMT, Ino: n.mount.ino(path, info)})
+	_, socket := info.(linked)
+	return n.NewInode(context.Background(), &node{mount: n.mount, identity: identityOf(info), socket: socket}, fs.StableAttr{Mode: out.Mode & syscall.S_IFMT, Ino: n.mount.ino(path, info)})
 }
 
 // ino is the inode number of a file: the same whenever it is looked up, so that programs
 // know it again, and another once it was replaced.
 func (m *Mount) ino(path string, info iofs.FileInfo) uint64 {
 	const root = 1 // 0 is none, and the last is the library's own
-	return min(max(maphash.String(m.seed, identityOf(info)+path), root+1), math.MaxUint64-1)
+	what := identityOf(info)
+	if _, socket := info.(linked); socket { // the number of one may be used for a link again
+		what += " socket"
+	}
+	return min(max(maphash.String(m.seed, what+path), root+1), math.MaxUint64-1)
 }
 
 func (n *node) Getattr(_ context.Context, f fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
@@ -168,12 +174,11 @@ func (n *node) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
 }
 
 func (n *node) Readlink(context.Context) ([]byte, syscall.Errno) {
-	to, err := n.mount.remote.readlink(n.path())
-	if err != nil && n.mount.local != nil {
-		if info, failed := n.mount.remote.lstat(n.path()); failed == nil && info.Mode().Type() == iofs.ModeSocket {
-			to, err = n.mount.local.of(n.path())
-		}
+	if n.socket {
+		to, err := n.mount.local.of(n.path())
+		return []byte(to), errno(err)
 	}
+	to, err := n.mount.remote.readlink(n.path())
 	return []byte(to), errno(err)
 }
 

@@ -30,7 +30,8 @@ type Config struct {
 	Dir string
 	// Write lets files be changed, where the server does.
 	Write bool
-	// Open opens a connection to the server.
+	// Open opens a connection to the server. It returns when ctx ends. What it fails with for
+	// other reasons than a tunnel.RefusedError is taken to pass.
 	Open func(ctx context.Context) (io.ReadWriteCloser, error)
 	// Socket connects to a UNIX socket among the files, by its path there. nil: they are
 	// seen, and cannot be connected to.

@@ -3,17 +3,24 @@ package mount
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/hanwen/go-fuse/v2/fs"
 	"go.uber.org/goleak"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/files"
+	"github.com/kubectl-tele/kubectl-tele/pkg/splice"
 )
 
 // needFUSE skips a test where this machine cannot mount. In CI that is a failure.
@@ -39,7 +46,12 @@ func mounted(t *testing.T, there string) (here string, a *agents) {
 	needFUSE(t)
 	before := goleak.IgnoreCurrent()
 	a = &agents{dir: there, write: true}
-	m, err := New(t.Context(), Config{Dir: t.TempDir() + "/m", Write: true, Open: a.open, Log: slog.New(slog.DiscardHandler)})
+	m, err := New(t.Context(), Config{
+		Dir: t.TempDir() + "/m", Write: true, Open: a.open, Log: slog.New(slog.DiscardHandler),
+		Socket: func(ctx context.Context, path string) (splice.Conn, error) {
+			return files.DialSocket(ctx, a.volumes(), path)
+		},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -311,4 +323,53 @@ func TestHandlesEndWithTheConnection(t *testing.T) {
 	if _, err := before.ReadAt(make([]byte, 4), 0); !errors.Is(err, syscall.ESTALE) {
 		t.Logf("from before: %v", err) // the kernel may have read it ahead
 	}
+}
+
+// TestSocketLink: a socket is a link to a listener, of which the server is not asked.
+func TestSocketLink(t *testing.T) {
+	needFUSE(t)
+	t.Setenv("TMPDIR", t.TempDir())
+	there := t.TempDir()
+	original, err := net.Listen("unix", there+"/s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = original.Close() })
+	here, _ := mounted(t, there)
+	conn, err := net.Dial("unix", here+"/s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.Close()
+	if far, err := original.Accept(); err != nil {
+		t.Error(err)
+	} else {
+		_ = far.Close()
+	}
+	// What takes its place is no socket, even if it has its number.
+	to, err := os.Readlink(here + "/s")
+	if err != nil || !strings.HasPrefix(to, os.TempDir()) {
+		t.Errorf("it leads to %q, %v", to, err)
+	}
+	_ = original.Close()
+	symlink(t, "elsewhere", there+"/s")
+	stale(t)
+	if to, err := os.Readlink(here + "/s"); err != nil || to != "elsewhere" {
+		t.Errorf("the link leads to %q, %v", to, err)
+	}
+}
+
+// TestReadlinkAway: a link is asked for once while the server is away.
+func TestReadlinkAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &agents{away: true}
+		m := &Mount{remote: newRemote(a.open), local: newSockets(nil, slog.New(slog.DiscardHandler))}
+		defer m.end()
+		n := &node{mount: m}
+		fs.NewNodeFS(n, nil)
+		begin := time.Now()
+		if to, failed := n.Readlink(t.Context()); failed != syscall.EIO || time.Since(begin) != askLimit {
+			t.Errorf("%q, %v after %s", to, failed, time.Since(begin))
+		}
+	})
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/pkg/sftp"
 
 	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
+	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
 )
 
 const (
@@ -23,6 +24,8 @@ const (
 	askLimit = time.Minute
 	// dialLimit bounds a new connection.
 	dialLimit = 10 * time.Second
+	// redialPause is between new connections that fail, as long as somebody waits for one.
+	redialPause = time.Second
 )
 
 // remote is the server, over connections that are made anew when they end.
@@ -30,9 +33,18 @@ type remote struct {
 	open func(ctx context.Context) (io.ReadWriteCloser, error)
 	ctx  context.Context // ends with it
 	end  context.CancelCauseFunc
+	wg   sync.WaitGroup // whatever it has begun
 
-	mu     sync.Mutex
+	mu      sync.Mutex
+	client  *sftp.Client
+	dialing *dialing // nil: nobody waits for a connection
+}
+
+// dialing is a new connection on its way.
+type dialing struct {
+	done   chan struct{} // closed when the rest is there
 	client *sftp.Client
+	err    error
 }
 
 func newRemote(open func(ctx context.Context) (io.ReadWriteCloser, error)) *remote {
@@ -43,16 +55,53 @@ func newRemote(open func(ctx context.Context) (io.ReadWriteCloser, error)) *remo
 
 var errClosed = errors.New("the files are not shown any more")
 
-// get returns the connection that there is, or a new one.
-func (r *remote) get() (*sftp.Client, error) {
+// get returns the connection that there is, or a new one. It tries once, and waits for
+// dialLimit at most.
+func (r *remote) get() (*sftp.Client, error) { return r.connect(r.ctx) }
+
+// connect is get that waits no longer than ctx. All who wait share one new connection.
+func (r *remote) connect(ctx context.Context) (*sftp.Client, error) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	switch {
-	case r.ctx.Err() != nil:
-		return nil, context.Cause(r.ctx)
-	case r.client != nil:
-		return r.client, nil
+	if r.ctx.Err() != nil || r.client != nil {
+		defer r.mu.Unlock()
+		return r.client, context.Cause(r.ctx)
 	}
+	if r.dialing == nil {
+		r.dialing = &dialing{done: make(chan struct{})}
+		r.wg.Go(r.dial)
+	}
+	d := r.dialing
+	r.mu.Unlock()
+	select {
+	case <-d.done:
+		return d.client, d.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// dial makes a connection for those who wait, and waits for its end.
+func (r *remote) dial() {
+	client, err := r.newClient()
+	r.mu.Lock()
+	d, ended := r.dialing, r.ctx.Err() != nil
+	if d.client, d.err = client, err; ended {
+		d.client, d.err = nil, context.Cause(r.ctx)
+	}
+	r.client, r.dialing = d.client, nil
+	r.mu.Unlock()
+	close(d.done)
+	switch {
+	case client == nil:
+	case ended:
+		_ = client.Close()
+	default:
+		_ = client.Wait()
+		r.drop(client)
+	}
+}
+
+func (r *remote) newClient() (*sftp.Client, error) {
 	ctx, cancel := context.WithTimeoutCause(r.ctx, dialLimit, fmt.Errorf("no answer within %s", dialLimit))
 	defer cancel()
 	conn, err := r.open(ctx)
@@ -65,12 +114,31 @@ func (r *remote) get() (*sftp.Client, error) {
 		_ = conn.Close()
 		return nil, fmt.Errorf("ask for files: %w", errors.Join(err, context.Cause(ctx)))
 	}
-	r.client = client
-	go func() {
-		_ = client.Wait()
-		r.drop(client)
-	}()
 	return client, nil
+}
+
+// reach returns a connection as soon as there is one, unless ctx ends before. A server that
+// refuses to show files is not asked again.
+func (r *remote) reach(ctx context.Context) (*sftp.Client, error) {
+	var last error
+	for {
+		client, err := r.connect(ctx)
+		var refused *tunnel.RefusedError
+		switch {
+		case err == nil, errors.As(err, &refused):
+			return client, err
+		case ctx.Err() == nil:
+			last = err
+		case last == nil:
+			return nil, context.Cause(ctx)
+		default:
+			return nil, fmt.Errorf("%w: %w", context.Cause(ctx), last)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(redialPause):
+		}
+	}
 }
 
 // drop ends a connection, so that the next question is asked over another.
@@ -85,24 +153,47 @@ func (r *remote) drop(client *sftp.Client) {
 
 // close ends everything: questions that wait fail.
 func (r *remote) close() {
-	r.end(errClosed) // who dials holds the lock
 	r.mu.Lock()
+	r.end(errClosed)
 	client := r.client
 	r.client = nil
 	r.mu.Unlock()
 	if client != nil {
 		_ = client.Close()
 	}
+	r.wg.Wait()
+}
+
+// begin has something done that ends with the connections. It reports whether: not after
+// close.
+func (r *remote) begin(do func()) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ctx.Err() != nil {
+		return false
+	}
+	r.wg.Go(do)
+	return true
+}
+
+// errLate is that a question was not answered in time.
+var errLate = fmt.Errorf("no answer within %s", askLimit)
+
+// limited returns the context of one question.
+func (r *remote) limited() (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(r.ctx, askLimit, errLate)
 }
 
 // ask asks a question, a second time over another connection if the first was lost.
 func ask[T any](r *remote, question func(*sftp.Client) (T, error)) (answer T, err error) {
+	ctx, cancel := r.limited()
+	defer cancel()
 	for range 2 {
-		client, err := r.get()
+		client, err := r.reach(ctx)
 		if err != nil {
 			return answer, err
 		}
-		answer, err = bounded(r, client, func() (T, error) { return question(client) })
+		answer, err = bounded(ctx, r, client, func() (T, error) { return question(client) })
 		if !isLost(err) {
 			return answer, err
 		}
@@ -111,29 +202,25 @@ func ask[T any](r *remote, question func(*sftp.Client) (T, error)) (answer T, er
 	return answer, sftp.ErrSSHFxConnectionLost
 }
 
-// errLate is that a question was not answered in time.
-var errLate = fmt.Errorf("no answer within %s", askLimit)
-
-// bounded gives a question on a connection up after askLimit, and the connection with it.
-func bounded[T any](r *remote, client *sftp.Client, question func() (T, error)) (T, error) {
+// bounded gives a question on a connection up when ctx ends, and the connection with it.
+func bounded[T any](ctx context.Context, r *remote, client *sftp.Client, question func() (T, error)) (value T, err error) {
 	type answer struct {
 		value T
 		err   error
 	}
 	done := make(chan answer, 1)
-	go func() {
+	if !r.begin(func() {
 		value, err := question()
 		done <- answer{value, err}
-	}()
-	timer := time.NewTimer(askLimit)
-	defer timer.Stop()
+	}) {
+		return value, errClosed
+	}
 	select {
 	case a := <-done:
 		return a.value, a.err
-	case <-timer.C:
+	case <-ctx.Done():
 		r.drop(client)
-		var none T
-		return none, errLate
+		return value, context.Cause(ctx)
 	}
 }
 
@@ -207,17 +294,26 @@ func (r *remote) openFile(name string, flags int) (o *opened, err error) {
 
 // tell has something changed. It is not told a second time.
 func (r *remote) tell(do func(*sftp.Client) error) error {
-	client, err := r.get()
+	ctx, cancel := r.limited()
+	defer cancel()
+	client, err := r.reach(ctx)
 	if err != nil {
 		return err
 	}
-	_, err = bounded(r, client, func() (struct{}, error) { return struct{}{}, do(client) })
+	_, err = bounded(ctx, r, client, func() (struct{}, error) { return struct{}{}, do(client) })
 	return err
+}
+
+// ofFile is bounded for a question about an open file.
+func ofFile[T any](o *opened, question func() (T, error)) (T, error) {
+	ctx, cancel := o.remote.limited()
+	defer cancel()
+	return bounded(ctx, o.remote, o.client, question)
 }
 
 // readAt reads into b, a buffer that is not used again if an error is returned.
 func (o *opened) readAt(b []byte, offset int64) (int, error) {
-	n, err := bounded(o.remote, o.client, func() (int, error) { return o.file.ReadAt(b, offset) })
+	n, err := ofFile(o, func() (int, error) { return o.file.ReadAt(b, offset) })
 	if errors.Is(err, io.EOF) {
 		err = nil
 	}
@@ -226,12 +322,12 @@ func (o *opened) readAt(b []byte, offset int64) (int, error) {
 
 // stat describes the file, whatever is at its path now.
 func (o *opened) stat() (fs.FileInfo, error) {
-	return bounded(o.remote, o.client, o.file.Stat)
+	return ofFile(o, o.file.Stat)
 }
 
 // made gives a new file its mode, and describes it.
 func (o *opened) made(mode fs.FileMode) (fs.FileInfo, error) {
-	return bounded(o.remote, o.client, func() (fs.FileInfo, error) {
+	return ofFile(o, func() (fs.FileInfo, error) {
 		if err := o.file.Chmod(mode); err != nil {
 			return nil, err
 		}
@@ -242,12 +338,11 @@ func (o *opened) made(mode fs.FileMode) (fs.FileInfo, error) {
 // writeAt writes b, which is the caller's again.
 func (o *opened) writeAt(b []byte, offset int64) (int, error) {
 	b = slices.Clone(b) // what is late may still be sent
-	return bounded(o.remote, o.client, func() (int, error) { return o.file.WriteAt(b, offset) })
+	return ofFile(o, func() (int, error) { return o.file.WriteAt(b, offset) })
 }
 
-func (o *opened) close() {
-	go func() { _ = o.file.Close() }() // nobody waits for it
-}
+// close ends the file. It does not wait.
+func (o *opened) close() { o.remote.begin(func() { _ = o.file.Close() }) }
 
 // recent remembers what a listing said of each entry, for those who ask one by one.
 type recent struct {

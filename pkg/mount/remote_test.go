@@ -5,19 +5,25 @@ package mount
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/pkg/sftp"
 
 	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/agent/files"
+	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
 )
 
 // agents serve a folder over connections that a test can cut.
@@ -37,8 +43,12 @@ func (a *agents) open(context.Context) (io.ReadWriteCloser, error) {
 	}
 	near, far := net.Pipe()
 	a.up = append(a.up, far)
-	go func() { _ = files.Serve(far, []api.Volume{{Here: a.dir, Path: "/v", Write: a.write}}) }()
+	go func() { _ = files.Serve(far, a.volumes()) }()
 	return near, nil
+}
+
+func (a *agents) volumes() []api.Volume {
+	return []api.Volume{{Here: a.dir, Path: "/v", Write: a.write}}
 }
 
 // cut ends the connections that there are.
@@ -110,20 +120,10 @@ func TestRemote(t *testing.T) {
 		t.Errorf("absent: %v", err)
 	}
 	if err := r.tell(func(c *sftp.Client) error { return c.Mkdir("/v/d") }); err == nil {
-		t.Error("a folder was made in what is to be read alone")
+		t.Error("a folder was made in what is only to be read")
 	} else if named, ok := namedError(err); !ok || named != syscall.EROFS {
-		t.Errorf("a folder in what is to be read alone: %v", err)
+		t.Errorf("a folder in what is only to be read: %v", err)
 	}
-	a.mu.Lock()
-	a.away = true
-	a.mu.Unlock()
-	a.cut()
-	if _, err := r.lstat("/v/f"); err == nil {
-		t.Error("nobody is there, and answers")
-	}
-	a.mu.Lock()
-	a.away = false
-	a.mu.Unlock()
 	if _, err := r.readlink("/v/f"); err == nil {
 		t.Error("a file is a link")
 	}
@@ -131,6 +131,115 @@ func TestRemote(t *testing.T) {
 	if _, err := r.lstat("/v/f"); !errors.Is(err, errClosed) {
 		t.Errorf("after the end: %v", err)
 	}
+}
+
+// leave takes the agents away, or brings them back.
+func (a *agents) leave(away bool) {
+	a.mu.Lock()
+	a.away = away
+	a.mu.Unlock()
+	a.cut()
+}
+
+// TestAway: questions wait for a server that comes back, a minute at most, and say why they
+// have failed; a server that refuses is not waited for.
+func TestAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, a := remoteOf(t)
+		if _, err := r.lstat("/v/f"); err != nil {
+			t.Fatal(err)
+		}
+		a.leave(true)
+		begin := time.Now()
+		time.AfterFunc(30*time.Second, func() { a.leave(false) })
+		var asked sync.WaitGroup
+		for range 5 {
+			asked.Go(func() {
+				info, err := r.lstat("/v/f")
+				if took := time.Since(begin); err != nil || info.Size() != 5 || took > 32*time.Second {
+					t.Errorf("after %s: %v, %v", took, info, err)
+				}
+			})
+		}
+		asked.Go(func() {
+			if o, err := r.openFile("/v/f", os.O_RDONLY); err != nil {
+				t.Error(err)
+			} else {
+				o.close()
+			}
+		})
+		asked.Wait()
+
+		a.leave(true)
+		begin = time.Now()
+		_, err := r.lstat("/v/f")
+		if took := time.Since(begin); !errors.Is(err, errLate) || !strings.Contains(err.Error(), "nobody is there") || took != askLimit {
+			t.Errorf("nobody is there: %v after %s", err, took)
+		}
+		begin = time.Now()
+		if _, err := r.get(); err == nil || time.Since(begin) > 0 {
+			t.Errorf("one try: %v after %s", err, time.Since(begin))
+		}
+		r.open = func(context.Context) (io.ReadWriteCloser, error) {
+			return nil, fmt.Errorf("an agent: %w", &tunnel.RefusedError{Message: "no volumes"})
+		}
+		if _, err := r.lstat("/v/f"); err == nil || !strings.Contains(err.Error(), "no volumes") || time.Since(begin) > 0 {
+			t.Errorf("refused: %v after %s", err, time.Since(begin))
+		}
+	})
+}
+
+// TestDialsAreShared: those who wait for a server that does not answer wait together.
+func TestDialsAreShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var dials atomic.Int32
+		r := newRemote(func(ctx context.Context) (io.ReadWriteCloser, error) {
+			dials.Add(1)
+			<-ctx.Done()
+			return nil, context.Cause(ctx)
+		})
+		defer r.close()
+		begin := time.Now()
+		var asked sync.WaitGroup
+		for range 5 {
+			asked.Go(func() {
+				_, err := r.lstat("/")
+				if took := time.Since(begin); !errors.Is(err, errLate) || !strings.Contains(err.Error(), dialLimit.String()) || took != askLimit {
+					t.Errorf("%v after %s", err, took)
+				}
+			})
+		}
+		asked.Wait()
+		if n := dials.Load(); n > int32(askLimit/dialLimit) {
+			t.Errorf("%d dials", n)
+		}
+	})
+}
+
+// TestSilentConnection: a server that takes a connection and says nothing is given up.
+func TestSilentConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, a := remoteOf(t)
+		if _, err := r.lstat("/v/f"); err != nil {
+			t.Fatal(err)
+		}
+		serve := r.open
+		first := true
+		r.open = func(ctx context.Context) (io.ReadWriteCloser, error) {
+			if !first {
+				return serve(ctx)
+			}
+			first = false
+			near, far := net.Pipe()
+			context.AfterFunc(ctx, func() { _ = far.Close() })
+			return near, nil
+		}
+		a.cut()
+		begin := time.Now()
+		if _, err := r.lstat("/v/f"); err != nil || time.Since(begin) > dialLimit+redialPause {
+			t.Errorf("%v after %s", err, time.Since(begin))
+		}
+	})
 }
 
 // TestCloseWhileDialing: who closes waits for no server.
