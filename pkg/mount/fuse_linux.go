@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -215,7 +216,8 @@ func (n *node) open(path string, flags uint32) (*handle, uint32, syscall.Errno) 
 // handle is an open file.
 type handle struct {
 	opened *opened
-	wrote  func() // nil: it is open to be read alone
+	wrote  func()      // nil: it is only open to be read
+	dirty  atomic.Bool // it was written since the last flush
 }
 
 func (h *handle) Read(_ context.Context, dest []byte, offset int64) (fuse.ReadResult, syscall.Errno) {

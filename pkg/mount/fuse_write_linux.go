@@ -20,6 +20,7 @@ var (
 	_ fs.NodeRenamer   = (*node)(nil)
 	_ fs.NodeSetattrer = (*node)(nil)
 	_ fs.FileWriter    = (*handle)(nil)
+	_ fs.FileFlusher   = (*handle)(nil)
 	_ fs.FileFsyncer   = (*handle)(nil)
 )
 
@@ -40,7 +41,7 @@ func (n *node) openWrite(path string, flags uint32) (*handle, uint32, syscall.Er
 	if flags&syscall.O_APPEND != 0 {
 		fuseFlags = fuse.FOPEN_DIRECT_IO
 	}
-	return &handle{o, n.mount.recent.forget}, fuseFlags, 0
+	return &handle{opened: o, wrote: n.mount.recent.forget}, fuseFlags, 0
 }
 
 func (n *node) Create(_ context.Context, name string, flags, mode uint32, out *fuse.EntryOut) (*fs.Inode, fs.FileHandle, uint32, syscall.Errno) {
@@ -161,9 +162,18 @@ func (h *handle) Write(_ context.Context, b []byte, offset int64) (uint32, sysca
 		return 0, syscall.EBADF
 	}
 	defer h.wrote()
+	h.dirty.Store(true)
 	n, err := h.opened.writeAt(b, offset)
 	return uint32(n), errno(err)
 }
 
-// Fsync has nothing to do: what was written is with the server.
-func (h *handle) Fsync(context.Context, uint32) syscall.Errno { return 0 }
+// Flush is called when a descriptor of the file is closed. Others may stay open.
+func (h *handle) Flush(context.Context) syscall.Errno {
+	if !h.dirty.Swap(false) {
+		return 0
+	}
+	return errno(h.opened.flush())
+}
+
+// Fsync makes sure of no more than Flush: SFTP as the server has it knows nothing else.
+func (h *handle) Fsync(ctx context.Context, _ uint32) syscall.Errno { return h.Flush(ctx) }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
 	"go.uber.org/goleak"
 
 	"github.com/kubectl-tele/kubectl-tele/pkg/agent/files"
@@ -372,4 +373,70 @@ func TestReadlinkAway(t *testing.T) {
 			t.Errorf("%q, %v after %s", to, failed, time.Since(begin))
 		}
 	})
+}
+
+// faulty is a folder of files that fail late.
+type faulty struct{ fs.Inode }
+
+func (r *faulty) OnAdd(ctx context.Context) {
+	r.AddChild("quota", r.NewPersistentInode(ctx, &overQuota{}, fs.StableAttr{}), false)
+	r.AddChild("full", r.NewPersistentInode(ctx, &full{}, fs.StableAttr{}), false)
+}
+
+type overQuota struct{ fs.MemRegularFile }
+
+func (*overQuota) Flush(context.Context, fs.FileHandle) syscall.Errno { return syscall.EDQUOT }
+
+type full struct{ fs.MemRegularFile }
+
+func (*full) Write(context.Context, fs.FileHandle, []byte, int64) (uint32, syscall.Errno) {
+	return 0, syscall.ENOSPC
+}
+
+// TestLateErrors: what a file system there says of a write when the file is closed is heard
+// here.
+func TestLateErrors(t *testing.T) {
+	needFUSE(t)
+	there := t.TempDir()
+	server, err := fs.Mount(there, &faulty{}, &fs.Options{MountOptions: fuse.MountOptions{DirectMount: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = server.Unmount() })
+	here, _ := mounted(t, there)
+	f := open(t, here+"/quota", os.O_WRONLY)
+	if err := f.Close(); err != nil {
+		t.Errorf("closed unwritten: %v", err)
+	}
+	f = open(t, here+"/quota", os.O_WRONLY)
+	say(t, f, "text")
+	if err := f.Sync(); !errors.Is(err, syscall.EDQUOT) {
+		t.Errorf("fsync: %v", err)
+	}
+	say(t, f, "text")
+	if err := f.Close(); !errors.Is(err, syscall.EDQUOT) {
+		t.Errorf("close: %v", err)
+	}
+	f = open(t, here+"/full", os.O_WRONLY)
+	if _, err := io.WriteString(f, "text"); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("write: %v", err)
+	}
+}
+
+// TestFlushKeepsOpen: one of several descriptors of an open file can be closed.
+func TestFlushKeepsOpen(t *testing.T) {
+	there := t.TempDir()
+	here, _ := mounted(t, there)
+	f := open(t, here+"/f", os.O_WRONLY|os.O_CREATE)
+	for _, text := range []string{"one ", "two ", "three"} {
+		say(t, f, text)
+		fd, err := syscall.Dup(int(f.Fd()))
+		if err == nil {
+			err = syscall.Close(fd)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	wantText(t, there+"/f", "one two three")
 }

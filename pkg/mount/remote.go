@@ -341,6 +341,14 @@ func (o *opened) writeAt(b []byte, offset int64) (int, error) {
 	return ofFile(o, func() (int, error) { return o.file.WriteAt(b, offset) })
 }
 
+// flush returns what the server's file system says late of what was written.
+func (o *opened) flush() error {
+	_, err := ofFile(o, func() (struct{}, error) {
+		return struct{}{}, o.file.SetExtendedData("", []sftp.StatExtended{{ExtType: api.FileFlush}})
+	})
+	return err
+}
+
 // close ends the file. It does not wait.
 func (o *opened) close() { o.remote.begin(func() { _ = o.file.Close() }) }
 

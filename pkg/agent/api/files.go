@@ -9,12 +9,17 @@ import (
 )
 
 // MaxRead is how much one answer of ServiceFiles carries, in bytes: what a kernel reads at
-// once through FUSE. SFTP itself promises 32 KiB alone.
+// once through FUSE. SFTP itself promises only 32 KiB.
 const MaxRead = 128 << 10
 
 // FileIdentity is the name of an extended attribute of files over ServiceFiles: what tells
 // one from others that have been at its path, an opaque text.
 const FileIdentity = "identity@kubectl-tele"
+
+// FileFlush is the name of an extended attribute that is set, to any value, on an open file
+// over ServiceFiles to learn of errors that a file system tells when a file is closed. The
+// file stays open.
+const FileFlush = "flush@kubectl-tele"
 
 // fileErrors are the errors of files that SFTP has no code for. Over ServiceFiles they are
 // its code FAILURE with their names as the text.

@@ -4,9 +4,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/pkg/sftp"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 )
 
 // openFiles are the open files of a connection, by names that they have among themselves.
@@ -68,7 +71,7 @@ func (f *file) WriteAt(b []byte, offset int64) (n int, err error) {
 	return n, spoken(err)
 }
 
-// change changes its size and its mode.
+// change changes its size and its mode, and flushes it.
 func (f *file) change(which sftp.FileAttrFlags, to *sftp.FileStat) error {
 	if !f.write || which.UidGid || which.Acmodtime {
 		return fs.ErrPermission
@@ -79,7 +82,12 @@ func (f *file) change(which sftp.FileAttrFlags, to *sftp.FileStat) error {
 		}
 	}
 	if which.Permissions {
-		return f.Chmod(to.FileMode().Perm())
+		if err := f.Chmod(to.FileMode().Perm()); err != nil {
+			return err
+		}
+	}
+	if slices.ContainsFunc(to.Extended, func(e sftp.StatExtended) bool { return e.ExtType == api.FileFlush }) {
+		return flush(f.File)
 	}
 	return nil
 }

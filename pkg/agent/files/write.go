@@ -48,10 +48,14 @@ func (h *handler) write(r *sftp.Request, flags int) (*file, error) {
 func (h *handler) Filecmd(r *sftp.Request) error {
 	switch r.Method {
 	case "Setstat":
-		if f := h.files.get(r.Filepath); f != nil {
-			return spoken(f.change(r.AttrFlags(), r.Attributes()))
+		to := r.Attributes()
+		if to == nil {
+			return sftp.ErrSSHFxBadMessage
 		}
-		return spoken(h.tree.change(r.Filepath, r.AttrFlags(), r.Attributes()))
+		if f := h.files.get(r.Filepath); f != nil {
+			return spoken(f.change(r.AttrFlags(), to))
+		}
+		return spoken(h.tree.change(r.Filepath, r.AttrFlags(), to))
 	case "Mkdir":
 		return spoken(h.tree.changeIn(r.Filepath, func(root *os.Root, rel string) error { return root.Mkdir(rel, newFolder) }))
 	case "Remove", "Rmdir":
