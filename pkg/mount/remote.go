@@ -132,7 +132,8 @@ func (r *remote) reach(ctx context.Context) (*sftp.Client, error) {
 		case last == nil:
 			return nil, context.Cause(ctx)
 		default:
-			return nil, fmt.Errorf("%w: %w", context.Cause(ctx), last)
+			// What kind of error it is says nothing about files.
+			return nil, fmt.Errorf("%w: %s", context.Cause(ctx), last.Error())
 		}
 		select {
 		case <-ctx.Done():
