@@ -42,8 +42,8 @@ func (c *Cluster) Archive(ctx context.Context, w *workload.Workload, container s
 		container = workload.DefaultContainer(pod)
 	}
 	a := &Archive{Pod: pod.Name, Container: container, cluster: c}
-	if names := w.Containers(); !slices.Contains(names, container) {
-		return nil, hint.With(fmt.Errorf("%s has no container %q", w, container), "it is one of "+strings.Join(names, ", "))
+	if err := w.HasContainer(container); err != nil {
+		return nil, err
 	}
 	for _, p := range workload.MountPaths(&pod.Spec, container) {
 		a.paths = append(a.paths, "."+p)

@@ -45,8 +45,7 @@ func (c *Cluster) Environment(ctx context.Context, w *workload.Workload, contain
 	if container == "" {
 		container = workload.DefaultContainer(pod)
 	}
-	computed, err := workload.Env(ctx, c.Client(), pod, container)
-	if err != nil {
+	if err := w.HasContainer(container); err != nil {
 		return environ.Environment{}, err
 	}
 	if why == nil {
@@ -54,6 +53,10 @@ func (c *Cluster) Environment(ctx context.Context, w *workload.Workload, contain
 		if own, why = c.processEnv(ctx, pod, container); why == nil {
 			return environ.Environment{Variables: own}, nil
 		}
+	}
+	computed, err := workload.Env(ctx, c.Client(), pod, container)
+	if err != nil {
+		return environ.Environment{}, err
 	}
 	computed.Missing = append(computed.Missing, fmt.Sprintf("what the image and its entrypoint set: %v", why))
 	return computed, nil

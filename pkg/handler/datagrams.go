@@ -4,50 +4,92 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
+	"slices"
+	"strconv"
 	"sync"
 	"syscall"
 
-	"github.com/kubectl-tele/kubectl-tele/pkg/hint"
+	"github.com/kubectl-tele/kubectl-tele/pkg/datagram"
 	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
 )
 
-// maxDatagram is the largest payload of UDP over IPv4.
-const maxDatagram = 65507
+// udpAddr returns the address of UDP at which the handler is: of several that its host has
+// the first at which something of this machine listens, as far as that can be told, else the
+// first of IPv4. Connecting alone, as to a port of TCP, tells nothing.
+func (h Handler) udpAddr(ctx context.Context) (netip.AddrPort, error) {
+	all, err := h.udpAddrs(ctx)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	for _, at := range all {
+		if bound, _ := datagram.Bound(at); bound && at.Addr().IsLoopback() {
+			return at, nil
+		}
+	}
+	return all[0], nil
+}
 
-// dialUDP makes a socket to the handler. Of a host with several addresses it is the first:
-// for localhost 127.0.0.1.
-func (h Handler) dialUDP(ctx context.Context) (*net.UDPConn, error) {
+// udpAddrs returns all addresses that the handler's host has, at least one, those of IPv4
+// first.
+func (h Handler) udpAddrs(ctx context.Context) (all []netip.AddrPort, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, DialTimeout, fmt.Errorf("no answer within %s", DialTimeout))
 	defer cancel()
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "udp", string(h))
+	host, port, err := net.SplitHostPort(string(h))
+	n, numErr := strconv.ParseUint(port, 10, 16)
+	if err = errors.Join(err, numErr); err != nil {
+		return nil, fmt.Errorf("reach the handler %s: %w", h, err)
+	}
+	found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err == nil && len(found) == 0 {
+		err = errors.New("its host has no address")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reach the handler %s: %w", h, err)
 	}
-	return conn.(*net.UDPConn), nil
+	for _, ip := range found {
+		all = append(all, netip.AddrPortFrom(ip.Unmap(), uint16(n)))
+	}
+	slices.SortStableFunc(all, func(a, b netip.AddrPort) int { return a.Addr().BitLen() - b.Addr().BitLen() })
+	return all, nil
+}
+
+func (h Handler) dialUDP(ctx context.Context) (*net.UDPConn, error) {
+	at, err := h.udpAddr(ctx)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(at))
+	if err != nil {
+		return nil, fmt.Errorf("reach the handler %s: %w", h, err)
+	}
+	return conn, nil
 }
 
 // CheckUDP returns nil if a socket of UDP is at the handler's address. Where that cannot be
 // told, on another machine or of a port that only root may have, it is taken to be.
 func (h Handler) CheckUDP(ctx context.Context) error {
-	conn, err := h.dialUDP(ctx)
+	all, err := h.udpAddrs(ctx)
 	if err != nil {
 		return err
 	}
-	addr := conn.RemoteAddr().(*net.UDPAddr)
-	local := conn.LocalAddr().(*net.UDPAddr)
-	_ = conn.Close()
-	if ip := addr.AddrPort().Addr().Unmap(); !ip.IsLoopback() && ip != local.AddrPort().Addr().Unmap() {
-		return nil
+	for _, at := range all {
+		bound, known := datagram.Bound(at)
+		switch {
+		case bound, !at.Addr().IsLoopback():
+			return nil
+		case known:
+			continue
+		}
+		free, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
+		if err != nil {
+			return nil
+		}
+		_ = free.Close()
 	}
-	free, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr.AddrPort().Addr().Unmap(), uint16(addr.Port))))
-	if err != nil {
-		return nil
-	}
-	_ = free.Close()
-	return hint.With(fmt.Errorf("reach the handler %s: nothing listens there by UDP", h))
+	return fmt.Errorf("reach the handler %s: nothing listens there by UDP", h)
 }
 
 // ServeDatagrams answers one captured association of UDP and returns when it has ended;
@@ -67,43 +109,57 @@ func (s *Server) ServeDatagrams(ctx context.Context, req *tunnel.Request) {
 		_ = conn.Close()
 		return
 	}
-	end := func(err error) {
-		if errors.Is(err, syscall.ECONNREFUSED) {
-			s.missed(fmt.Errorf("reach the handler %s: %w", s.handler, err))
-			_ = flow.Reset()
-		}
+	end := func() {
 		_ = flow.Close()
 		_ = conn.Close()
 	}
-	defer context.AfterFunc(ctx, func() { end(nil) })()
+	defer context.AfterFunc(ctx, end)()
 	var wg sync.WaitGroup
-	wg.Go(func() { end(s.fromHandler(flow, conn)) })
-	end(toHandler(conn, flow))
+	wg.Go(func() {
+		defer end()
+		if err := s.fromHandler(flow, conn); err != nil {
+			s.missed(fmt.Errorf("reach the handler %s: %w", s.handler, err))
+			_ = flow.Reset()
+		}
+	})
+	toHandler(conn, flow)
+	end()
 	wg.Wait()
 }
 
-// toHandler returns why it ended: a datagram that is too large for the way, say, is lost.
-func toHandler(conn *net.UDPConn, flow *tunnel.Flow) error {
+// toHandler returns at the end of the flow, or of the socket. What the handler refuses is for
+// the reading side to see, and what is too large for the way is lost.
+func toHandler(conn *net.UDPConn, flow *tunnel.Flow) {
 	for {
 		p, err := flow.ReadPacket()
 		if err != nil {
-			return err
+			return
 		}
-		if _, err := conn.Write(p); errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, net.ErrClosed) {
-			return err
+		if _, err = conn.Write(p); errors.Is(err, syscall.ECONNREFUSED) {
+			_, err = conn.Write(p) // the refusal was of one before
+		}
+		if errors.Is(err, net.ErrClosed) {
+			return
 		}
 	}
 }
 
+// fromHandler returns why the handler is not reached, nil at the end of the flow or of the
+// socket.
 func (s *Server) fromHandler(flow *tunnel.Flow, conn *net.UDPConn) error {
-	buffer := make([]byte, maxDatagram)
 	for {
-		n, err := conn.Read(buffer)
-		if err != nil {
+		ended := false
+		err := datagram.Read(conn, func(p []byte) error {
+			s.failed.Store(nil)
+			_, err := flow.Write(p)
+			ended = err != nil
 			return err
-		}
-		s.failed.Store(nil)
-		if _, err := flow.Write(buffer[:n]); err != nil {
+		})
+		switch {
+		case err == nil:
+		case ended, errors.Is(err, net.ErrClosed), errors.Is(err, io.EOF):
+			return nil
+		default:
 			return err
 		}
 	}

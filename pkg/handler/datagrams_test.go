@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -78,5 +79,49 @@ func TestServeDatagrams(t *testing.T) {
 	end()
 	if p, err := flow.ReadPacket(); err == nil {
 		t.Errorf("after the end the client reads %q", p)
+	}
+}
+
+// A name stands for the address at which somebody listens, of either family.
+func TestDatagramsOfLocalhost(t *testing.T) {
+	ips, err := net.DefaultResolver.LookupNetIP(t.Context(), "ip", "localhost")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("localhost is %v", ips)
+	for _, ip := range ips {
+		l, err := net.ListenPacket("udp", netip.AddrPortFrom(ip, 0).String())
+		if err != nil {
+			t.Logf("%s is not here: %v", ip, err)
+			continue
+		}
+		_, port, _ := net.SplitHostPort(l.LocalAddr().String())
+		h := handler.Handler("localhost:" + port)
+		if err := h.CheckUDP(t.Context()); err != nil {
+			t.Errorf("%s: %v", ip, err)
+		}
+		laptop, agent := tunnelPair(t)
+		ctx, end := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if req, err := laptop.AcceptFlow(ctx); err == nil {
+				handler.NewServer(h, slog.New(slog.DiscardHandler)).ServeDatagrams(ctx, req)
+			}
+		})
+		flow, err := agent.Open(ctx, tunnel.Target{Network: "intercept/udp", Address: "id"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := flow.Write([]byte("hello")); err != nil {
+			t.Fatal(err)
+		}
+		_ = l.SetReadDeadline(time.Now().Add(10 * time.Second))
+		b := make([]byte, 100)
+		if n, _, err := l.ReadFrom(b); err != nil || string(b[:n]) != "hello" {
+			t.Errorf("%s: the handler reads %q, %v", ip, b[:n], err)
+		}
+		end()
+		wg.Wait()
+		_ = l.Close()
 	}
 }

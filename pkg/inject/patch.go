@@ -44,7 +44,8 @@ func Patch(ctx context.Context, store workload.Store, ref workload.Ref, old, cha
 
 // PatchData returns the patch that Patch sends: a strategic merge patch with
 // old's resourceVersion. Where such a patch cannot say the difference (two ports
-// with one number and different protocols), it is a JSON merge patch.
+// with one number and different protocols), it is a JSON merge patch, which replaces
+// lists whole: what this program does not know of their elements is lost then.
 func PatchData(old, changed workload.Object) (types.PatchType, []byte, error) {
 	from, err := json.Marshal(old)
 	if err != nil {

@@ -66,6 +66,16 @@ func AddSidecar(w *workload.Workload, spec SidecarSpec) (*workload.Workload, err
 	pod := &out.Template.Spec
 	before := len(next.Captures)
 	next.Captures = mergeCaptures(next.Captures, spec.Captures)
+	if container != nil && container.Image != spec.Agent.Image {
+		for _, c := range next.Captures[before:] {
+			if c.Protocol == api.UDP { // an older one might not start with what it does not know
+				return nil, &hint.Error{
+					Fact: fmt.Sprintf("the agent of %s, of image %s, may not know ports of UDP", w, container.Image),
+					Mend: "`kubectl tele list -o wide` shows who brought it; it is replaced when all have left",
+				}
+			}
+		}
+	}
 	if len(next.Captures) == 0 && spec.Files == nil {
 		return nil, fmt.Errorf("no port of %s is to be captured, and no files are to be shown", w)
 	}

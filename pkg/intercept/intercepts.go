@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	agent "github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/cluster"
 	"github.com/kubectl-tele/kubectl-tele/pkg/control/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/hint"
@@ -96,6 +97,9 @@ func (s *Intercepts) Leave(ctx context.Context, spec api.LeaveSpec, p api.Progre
 			leaving = append(leaving, i)
 		}
 	}
+	if tcp := ofTCP(leaving); spec.Port != "" && !strings.Contains(spec.Port, "/") && len(tcp) > 0 {
+		leaving = tcp // a number of both is that of TCP
+	}
 	if len(leaving) == 0 && spec.Workload != "" {
 		what := spec.Workload
 		if spec.Port != "" {
@@ -105,6 +109,10 @@ func (s *Intercepts) Leave(ctx context.Context, spec api.LeaveSpec, p api.Progre
 			"`kubectl tele list` shows who intercepts what; `kubectl tele clean` removes what a lost session left")
 	}
 	return leaveAll(ctx, leaving, p)
+}
+
+func ofTCP(all []*Intercept) []*Intercept {
+	return slices.DeleteFunc(slices.Clone(all), func(i *Intercept) bool { return i.target.app().Protocol != agent.TCP })
 }
 
 // named reports whether a spec names the intercept by its workload or Service.

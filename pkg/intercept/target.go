@@ -113,8 +113,10 @@ func filesOf(workloads []*workload.Workload, spec api.InterceptSpec) (*target, e
 		return nil, err
 	}
 	original := inject.Original(w)
-	if err := hasContainer(original, spec.Container); err != nil {
-		return nil, err
+	if spec.Container != "" {
+		if err := original.HasContainer(spec.Container); err != nil {
+			return nil, err
+		}
 	}
 	container := spec.Container
 	if container == "" {
@@ -123,17 +125,6 @@ func filesOf(workloads []*workload.Workload, spec api.InterceptSpec) (*target, e
 	t := &target{Ref: w.Ref, service: spec.Service, port: &workload.Port{Container: container}, container: container, files: container, workloads: []workload.Ref{w.Ref}}
 	t.ports = []*workload.Port{t.port}
 	return t, nil
-}
-
-// hasContainer returns an error if a container is named that is not there.
-func hasContainer(w *workload.Workload, name string) error {
-	if all := w.Containers(); name != "" && !slices.Contains(all, name) {
-		return &hint.Error{
-			Fact: fmt.Sprintf("%s has no container %q", w, name),
-			Mend: "--container is one of " + strings.Join(all, ", "),
-		}
-	}
-	return nil
 }
 
 // withPods leaves out those of a Service's workloads that are scaled to 0, unless all are.
@@ -166,8 +157,10 @@ func portsOf(ctx context.Context, c *cluster.Cluster, w *workload.Workload, spec
 		services[i] = *inject.OriginalService(&services[i], inject.CapturesIn(w)...)
 	}
 	original := inject.Original(w)
-	if err := hasContainer(original, spec.Container); err != nil {
-		return nil, nil, err
+	if spec.Container != "" {
+		if err := original.HasContainer(spec.Container); err != nil {
+			return nil, nil, err
+		}
 	}
 	var ports []*workload.Port
 	for _, want := range spec.Ports {
@@ -192,13 +185,12 @@ func portsOf(ctx context.Context, c *cluster.Cluster, w *workload.Workload, spec
 	}
 	for n, t := range all {
 		t.ports = ports
-		// A number of both is that of TCP, as with kubectl.
-		want := spec.Ports[n].Port
-		other, err := workload.FindPort(original, services, want+"/udp", spec.Service)
-		if want == "" || err != nil || slices.ContainsFunc(ports, func(p *workload.Port) bool { return inject.PortOf(p) == inject.PortOf(other) }) {
-			continue
+		// What is of both, or may be, is that of TCP, as with kubectl.
+		for _, other := range workload.OfUDP(original, services, spec.Ports[n].Port, spec.Service) {
+			if !slices.ContainsFunc(ports, func(p *workload.Port) bool { return inject.PortOf(p) == inject.PortOf(other) }) {
+				warnings = append(warnings, fmt.Sprintf("port %s of %s goes on to the app, too: --port :%s takes it", other, w, other))
+			}
 		}
-		warnings = append(warnings, fmt.Sprintf("port %s of %s is of UDP too, which goes on to the app: --port %s/udp takes that", want, w, want))
 	}
 	return all, warnings, nil
 }

@@ -272,6 +272,16 @@ func TestUnpack(t *testing.T) {
 		t.Errorf("unpacked %v", got)
 	}
 
+	// A second name of a link would lead elsewhere.
+	deep := archive(t, tar.Header{Name: "v/l", Typeflag: tar.TypeSymlink, Linkname: "../secret"}, tar.Header{Name: "out", Typeflag: tar.TypeLink, Linkname: "v/l"})
+	dir = t.TempDir()
+	if copied, err := unpack(t, dir, bytes.NewReader(deep)); err != nil || !slices.Equal(copied.Left, []string{"/out: the link leads out of the copy"}) {
+		t.Errorf("%+v, %v", copied, err)
+	}
+	if got := tree(t, dir); !maps.Equal(got, map[string]string{"v": "/", "v/l": "-> ../secret"}) {
+		t.Errorf("unpacked %v", got)
+	}
+
 	// Through a link that leads out nothing is written.
 	evil := archive(t, tar.Header{Name: "out", Typeflag: tar.TypeSymlink, Linkname: outside}, tar.Header{Name: "out/x"})
 	dir = t.TempDir()

@@ -296,7 +296,7 @@ func confine(name, to string) (within string, ok bool) {
 	return to, true
 }
 
-// link makes a second name of a file that is there.
+// link makes a second name of a file that is there. Of a link there is none.
 func (f *folder) link(name, to string) error {
 	rel, err := local(name)
 	if err != nil {
@@ -305,6 +305,9 @@ func (f *folder) link(name, to string) error {
 	original, err := local(to)
 	if err != nil {
 		return err
+	}
+	if info, err := f.root.Lstat(original); err == nil && info.Mode().Type() == fs.ModeSymlink {
+		return errOutside // where it leads is right for one of its names only
 	}
 	if err := f.root.Link(original, rel); err != nil {
 		return err

@@ -117,6 +117,22 @@ func FindPort(w *Workload, services []corev1.Service, want, service string) (*Po
 	}
 }
 
+// OfUDP returns the ports of UDP that want, in which there is no protocol, may mean to
+// FindPort, which prefers one of TCP.
+func OfUDP(w *Workload, services []corev1.Service, want, service string) []*Port {
+	if name, port, found := strings.Cut(want, ":"); found {
+		service, want = name, port
+	}
+	if service != "" {
+		services = slices.DeleteFunc(slices.Clone(services), func(s corev1.Service) bool { return s.Name != service })
+	}
+	if strings.Contains(want, "/") {
+		return nil
+	}
+	ports, _ := candidates(w, services)
+	return slices.DeleteFunc(ports, func(p *Port) bool { return p.Protocol != corev1.ProtocolUDP || want != "" && !p.Matches(want) })
+}
+
 // onlyTCP returns the one of TCP among the ports, nil if there are several or none.
 func onlyTCP(ports []*Port) (one *Port) {
 	for _, p := range ports {

@@ -53,6 +53,19 @@ func (w *Workload) Containers() []string {
 	return names
 }
 
+// HasContainer returns an error, which says what there is, unless a container of that name
+// runs as long as the pods.
+func (w *Workload) HasContainer(name string) error {
+	all := w.Containers()
+	if slices.Contains(all, name) {
+		return nil
+	}
+	return &hint.Error{
+		Fact: fmt.Sprintf("%s has no container %q", w, name),
+		Mend: "it is one of " + strings.Join(all, ", "),
+	}
+}
+
 // Copy returns a deep copy.
 func (w *Workload) Copy() *Workload {
 	return w.Kind.View(w.Object.DeepCopyObject().(Object))
