@@ -3,6 +3,7 @@
 package files
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -355,5 +356,38 @@ func TestHandles(t *testing.T) {
 	}
 	if _, err := reader.Stat(); err == nil {
 		t.Error("a closed file was described")
+	}
+}
+
+// TestCutOffAttributes: attributes that are announced and do not come are an error.
+func TestCutOffAttributes(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/f", "text")
+	near, far := net.Pipe()
+	served := make(chan error, 1)
+	go func() { served <- Serve(far, []api.Volume{{Here: dir, Path: "/v", Write: true}}) }()
+	ask := func(packet string) []byte {
+		t.Helper()
+		if _, err := near.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(packet))), packet...)); err != nil {
+			t.Fatal(err)
+		}
+		var size [4]byte
+		if _, err := io.ReadFull(near, size[:]); err != nil {
+			t.Fatal(err)
+		}
+		answer := make([]byte, binary.BigEndian.Uint32(size[:]))
+		if _, err := io.ReadFull(near, answer); err != nil {
+			t.Fatal(err)
+		}
+		return answer
+	}
+	ask("\x01\x00\x00\x00\x03")                                                                  // INIT, version 3
+	answer := ask("\x09\x00\x00\x00\x01" + "\x00\x00\x00\x04/v/f" + "\x00\x00\x00\x01" + "\x00") // SETSTAT with a size of one byte
+	if want := "\x65\x00\x00\x00\x01\x00\x00\x00\x05"; !strings.HasPrefix(string(answer), want) {
+		t.Errorf("answered %q, want %q", answer, want) // STATUS, BAD_MESSAGE
+	}
+	_ = near.Close()
+	if err := <-served; err != nil && !errors.Is(err, io.ErrClosedPipe) {
+		t.Error(err)
 	}
 }
