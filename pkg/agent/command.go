@@ -13,7 +13,7 @@ import (
 	"github.com/kubectl-tele/kubectl-tele/pkg/version"
 )
 
-const usage = `usage: tele-agent serve [--control-port=N] [--capture=LISTEN:APP ...] [--volume=HERE:PATH ...] [--idle-exit=DURATION]
+const usage = `usage: tele-agent serve [--control-port=N] [--capture=LISTEN:APP[/udp] ...] [--volume=HERE:PATH ...] [--idle-exit=DURATION]
        tele-agent check [--control-port=N] [--await-session=DURATION]
        tele-agent stdio [--control-port=N]
        tele-agent version`

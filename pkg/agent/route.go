@@ -28,9 +28,19 @@ func (c *capture) route(ctx context.Context, client *net.TCPConn, done func()) {
 		_, _ = splice.Splice(ctx, flow, client)
 		return
 	}
-	err := router.Serve(ctx, client, router.Config{
+	first, err := c.dialApp(ctx, client)
+	if err != nil {
+		log.Debug("app not reached", "err", err)
+		c.withoutApp(ctx, client)
+		return
+	}
+	err = router.Serve(ctx, client, router.Config{
 		Pick: func(r router.Subject) router.Taker { return c.pick(r, client) },
 		DialApp: func(ctx context.Context) (splice.Conn, error) {
+			if app := first; app != nil {
+				first = nil
+				return app, nil
+			}
 			app, err := c.dialApp(ctx, client)
 			if err != nil {
 				return nil, err
@@ -50,6 +60,16 @@ func (c *capture) route(ctx context.Context, client *net.TCPConn, done func()) {
 	if err != nil {
 		log.Debug("connection ended", "err", err)
 	}
+}
+
+// withoutApp serves a connection that cannot be looked into, since the app, whose answers that
+// takes, is not there: who takes all traffic has it whole.
+func (c *capture) withoutApp(ctx context.Context, client *net.TCPConn) {
+	if flow, _ := c.offerWhole(ctx, client); flow != nil {
+		_, _ = splice.Splice(ctx, flow, client)
+		return
+	}
+	_ = splice.Reset(client)
 }
 
 // pick returns the first live session whose rule is about a request.

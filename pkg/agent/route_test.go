@@ -278,3 +278,42 @@ func TestRefuse(t *testing.T) {
 		})
 	}
 }
+
+// TestRouteWithoutApp: who takes all traffic goes on when another asks for requests of his own,
+// though the app, without which nothing can be looked into, does not listen.
+func TestRouteWithoutApp(t *testing.T) {
+	l, err := net.Listen("tcp", podIP.String()+":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := portOf(l.Addr())
+	_ = l.Close()
+	a := startAgent(t, Config{Captures: []api.Capture{{App: port}}})
+	bob, alice := a.connect(t, "bob"), a.connect(t, "alice")
+	mustRegister(t, bob, take("bob", port))
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	mustRegister(t, alice, requestsOf("alice", "alice", port))
+	client, err := net.Dial("tcp", a.capturePort())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = client.Close() }()
+	r, err := bob.AcceptFlow(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	flow, err := r.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := flow.Write([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 5)
+	_ = client.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.ReadFull(client, b); err != nil || string(b) != "hello" {
+		t.Errorf("the client reads %q, %v", b, err)
+	}
+	_ = flow.Close()
+}

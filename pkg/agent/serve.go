@@ -18,7 +18,7 @@ func serve(ctx context.Context, fs *flag.FlagSet, args []string, getenv func(str
 	cfg := Config{Pod: getenv(api.EnvPod), Version: version.Version}
 	port := controlPort(fs)
 	verbose := fs.Bool("v", false, "log every flow")
-	fs.Func("capture", "LISTEN:APP, a port to listen on and the app's port it stands for; may be repeated", func(s string) error {
+	fs.Func("capture", "LISTEN:APP, or LISTEN:APP/udp, a port to listen on and the app's port it stands for; may be repeated", func(s string) error {
 		c, err := api.ParseCapture(s)
 		cfg.Captures = append(cfg.Captures, c)
 		return err

@@ -15,6 +15,7 @@ import (
 
 	"github.com/kubectl-tele/kubectl-tele/pkg/control/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/environ"
+	"github.com/kubectl-tele/kubectl-tele/pkg/workload"
 )
 
 type envOptions struct {
@@ -113,15 +114,12 @@ func (o *envOptions) run(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, 2*clusterLimit, fmt.Errorf("the cluster did not answer within %s", 2*clusterLimit))
 	defer cancel()
-	ref, err := c.Kinds().Parse(o.workload)
+	workloads, _, err := c.Kinds().Named(ctx, c.Client(), c.Namespace(), o.workload)
 	if err != nil {
 		return err
 	}
-	w, err := c.Kinds().Get(ctx, c.Client(), c.Namespace(), ref)
-	if err != nil {
-		return err
-	}
-	env, err := c.Environment(ctx, w, o.container)
+	w := workload.WithPods(workloads)
+	env, err := c.Environment(ctx, w, o.container, "")
 	if err != nil {
 		return err
 	}
@@ -130,8 +128,7 @@ func (o *envOptions) run(ctx context.Context) error {
 	for _, missing := range env.Missing {
 		progress.event(api.Event{Text: "not had: " + missing, Warning: true})
 	}
-	kept, left := o.selection.Select(env.Variables)
-	tellLeft(progress, left)
+	kept := selected(progress, o.selection, env.Variables)
 	unwritten, err := environ.Write(o.f.Out, environ.Syntax(o.syntax), kept)
 	tellUnwritten(progress, o.syntax, unwritten)
 	return err
@@ -141,6 +138,16 @@ func tellLeft(progress *printer, left []string) {
 	if len(left) > 0 {
 		progress.event(api.Event{Text: "left out, as wrong on a laptop: " + strings.Join(left, ", ") + " (--env-include NAME takes it)"})
 	}
+}
+
+// selected chooses variables, and tells what is left out, and what is asked for in vain.
+func selected(progress *printer, s environ.Selection, all []environ.Variable) (kept []environ.Variable) {
+	kept, left := s.Select(all)
+	tellLeft(progress, left)
+	for _, name := range s.Unmet(all) {
+		progress.event(api.Event{Text: fmt.Sprintf("--env-include %s: the container has no such variable", name), Warning: true})
+	}
+	return kept
 }
 
 func tellUnwritten(progress *printer, syntax string, unwritten []string) {
@@ -155,21 +162,37 @@ type envFile struct {
 	syntax environ.Syntax
 }
 
-// write replaces the file at once, with what only its owner may read. It returns the names
-// of what its syntax cannot say.
+// write replaces the file at once, with what only its owner may read; one that a link leads
+// to, and what is no file, such as /dev/stdout or a pipe, is written to. It returns the
+// names of what its syntax cannot say.
 func (f envFile) write(all []environ.Variable) (unwritten []string, err error) {
 	var text bytes.Buffer
 	if unwritten, err = environ.Write(&text, f.syntax, all); err != nil {
 		return nil, err
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(f.path), ".tele-env-*") // 0600
+	path := f.path
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	}
+	if info, err := os.Stat(f.path); strings.HasPrefix(f.path, "/dev/") || err == nil && !info.Mode().IsRegular() {
+		out, err := os.OpenFile(f.path, os.O_WRONLY, 0)
+		if err == nil {
+			_, err = out.Write(text.Bytes())
+			err = errors.Join(err, out.Close())
+		}
+		if err != nil {
+			return nil, fmt.Errorf("write the environment: %w", err)
+		}
+		return unwritten, nil
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".tele-env-*") // 0600
 	if err != nil {
 		return nil, fmt.Errorf("write the environment: %w", err)
 	}
 	_, err = tmp.Write(text.Bytes())
 	err = errors.Join(err, tmp.Close())
 	if err == nil {
-		err = os.Rename(tmp.Name(), f.path)
+		err = os.Rename(tmp.Name(), path)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("write the environment: %w", errors.Join(err, os.Remove(tmp.Name())))
@@ -209,10 +232,13 @@ func (e *interceptEnv) complete() error {
 	return nil
 }
 
-// take selects what may be set here of a container's environment, and writes the files.
-func (e *interceptEnv) take(all []string, progress *printer) (env []string, err error) {
-	kept, left := e.selection.Select(environ.FromStrings(all))
-	tellLeft(progress, left)
+// take selects what may be set here of a container's environment, adds where its files are,
+// unless root is "", and writes the files.
+func (e *interceptEnv) take(all []string, root string, progress *printer) (env []string, err error) {
+	kept := selected(progress, e.selection, environ.FromStrings(all))
+	if root != "" {
+		kept = append(kept, environ.Variable{Name: "TELE_ROOT", Value: root})
+	}
 	for _, f := range e.files {
 		unwritten, err := f.write(kept)
 		if err != nil {

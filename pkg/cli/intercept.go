@@ -317,7 +317,7 @@ func (o *interceptOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := o.env.take(last.Env, progress); err != nil {
+	if _, err := o.env.take(last.Env, o.spec.Dir, progress); err != nil {
 		return errors.Join(err, client.Leave(context.WithoutCancel(ctx), leaveOf(last.Intercepts), progress.event))
 	}
 	progress.close()
@@ -412,7 +412,7 @@ func (o *interceptOptions) runCommand(ctx context.Context, client *control.Clien
 		tellInterrupted(ctx, progress)
 		return errors.Join(context.Cause(ctx), err)
 	}
-	env, err := o.env.take(active.Env, progress)
+	env, err := o.env.take(active.Env, o.spec.Dir, progress)
 	if err != nil {
 		return errors.Join(err, client.Leave(context.WithoutCancel(ctx), leaveOf(active.Intercepts), progress.event))
 	}

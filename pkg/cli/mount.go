@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -132,11 +131,7 @@ func (o *mountOptions) copy(ctx context.Context, progress *printer) error {
 	if err != nil {
 		return err
 	}
-	w := workloads[0]
-	if n := slices.IndexFunc(workloads, func(w *workload.Workload) bool { return w.State.Replicas > 0 }); n >= 0 {
-		w = workloads[n]
-	}
-	archive, err := c.Archive(asked, w, o.spec.Container)
+	archive, err := c.Archive(asked, workload.WithPods(workloads), o.spec.Container)
 	if err != nil {
 		return err
 	}

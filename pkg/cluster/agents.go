@@ -41,7 +41,6 @@ type Agents struct {
 	gone          map[types.UID]bool        // pods that have ended, or are being deleted
 	registrations map[string]*Registration
 	observers     map[*observer]bool
-	filesOf       types.UID     // the pod whose files are read
 	changed       chan struct{} // closed at the next change of anything above
 }
 

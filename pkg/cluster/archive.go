@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"slices"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -31,7 +30,7 @@ type Archive struct {
 // Archive finds the volumes of a workload's container. An empty container means the one
 // that `kubectl exec` would take. Nothing is changed.
 func (c *Cluster) Archive(ctx context.Context, w *workload.Workload, container string) (*Archive, error) {
-	pod, err := c.runningPod(ctx, w)
+	pod, err := c.runningPod(ctx, w, "")
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +79,7 @@ func (a *Archive) Explain(err error) error {
 	case errors.Is(err, fs.ErrNotExist): // here, not there: that is told by text only
 		return err
 	case isNoCommand(err), strings.Contains(err.Error(), "exit code 127"):
-		return hint.With(fmt.Errorf("the image of container %s has no sh or no tar to copy its volumes with: %w", a.Container, err), agent)
+		return &hint.Error{Fact: fmt.Sprintf("the image of container %s has no sh or no tar to copy its volumes with", a.Container), Mend: agent, Err: err}
 	case apierrors.IsForbidden(rootStatus(err)):
 		return hint.With(err, "the right to create pods/exec is needed", agent)
 	}

@@ -32,9 +32,10 @@ var environs = [][]string{{"cat", "/proc/1/environ"}, {"env", "-0"}}
 // Environment returns the environment of a workload's container: as its process has it in
 // a running pod, where the image has a command that shows it and the user may exec; else
 // computed from the cluster's objects, with Missing saying why it is not the process's.
-// An empty container means the one that `kubectl exec` would take. Nothing is changed.
-func (c *Cluster) Environment(ctx context.Context, w *workload.Workload, container string) (environ.Environment, error) {
-	pod, err := c.runningPod(ctx, w)
+// An empty container means the one that `kubectl exec` would take. of names the pod to ask
+// rather than another; "" is any. Nothing is changed.
+func (c *Cluster) Environment(ctx context.Context, w *workload.Workload, container, of string) (environ.Environment, error) {
+	pod, err := c.runningPod(ctx, w, of)
 	if err != nil {
 		return environ.Environment{}, err
 	}
@@ -64,11 +65,17 @@ func (c *Cluster) Environment(ctx context.Context, w *workload.Workload, contain
 
 var errNotRunning = errors.New("no pod of it is running")
 
-// runningPod returns a pod of a workload that runs, a ready one rather than another, or nil.
-func (c *Cluster) runningPod(ctx context.Context, w *workload.Workload) (pod *corev1.Pod, err error) {
+// runningPod returns a pod of a workload that runs, the one of that name rather than another,
+// then a ready one, or nil.
+func (c *Cluster) runningPod(ctx context.Context, w *workload.Workload, name string) (pod *corev1.Pod, err error) {
 	pods, err := w.Kind.Controller(c.Client()).Pods(ctx, w)
 	for i := range pods {
-		if p := &pods[i]; p.DeletionTimestamp == nil && p.Status.Phase == corev1.PodRunning && (pod == nil || Ready(p)) {
+		p := &pods[i]
+		switch {
+		case p.DeletionTimestamp != nil || p.Status.Phase != corev1.PodRunning:
+		case p.Name == name:
+			return p, nil
+		case pod == nil || Ready(p):
 			pod = p
 		}
 	}

@@ -8,41 +8,56 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/splice"
 	"github.com/kubectl-tele/kubectl-tele/pkg/tunnel"
 )
 
-// Files opens a connection over which one of the agents shows the files of its pod, as
+// Files are those that the agents of a workload show: always of one pod, and of another when
+// that has gone. Its methods may be called concurrently.
+type Files struct {
+	agents *Agents
+	pod    atomic.Pointer[podLink] // that Open connected to last
+}
+
+// Files returns the files that the agents show.
+func (a *Agents) Files() *Files { return &Files{agents: a} }
+
+// Open opens a connection over which one of the agents shows the files of its pod, as
 // api.ServiceFiles says. The caller closes it; it ends with the pod at the latest.
-func (a *Agents) Files(ctx context.Context) (io.ReadWriteCloser, error) {
+func (f *Files) Open(ctx context.Context) (io.ReadWriteCloser, error) {
 	err := errors.New("no pod with an agent is there")
-	for _, p := range a.staying() {
+	for _, p := range f.agents.staying() {
 		var flow *tunnel.Flow
 		if flow, err = p.open(ctx, tunnel.Target{Network: api.NetworkService, Address: api.ServiceFiles}); err == nil {
-			a.log.Debug("files are read", "pod", p.name)
-			a.mu.Lock()
-			a.filesOf = p.uid
-			a.mu.Unlock()
+			f.agents.log.Debug("files are read", "pod", p.name)
+			f.pod.Store(p)
 			return flow, nil
 		}
 	}
 	return nil, err
 }
 
-// Socket connects to a UNIX socket among those files, of the pod that Files connected to
+// Pod is the name of the pod whose files are shown; "" before Open.
+func (f *Files) Pod() string {
+	if p := f.pod.Load(); p != nil {
+		return p.name
+	}
+	return ""
+}
+
+// Socket connects to a UNIX socket among those files, of the pod that Open connected to
 // last, by its path there. The caller closes the connection.
-func (a *Agents) Socket(ctx context.Context, path string) (splice.Conn, error) {
+func (f *Files) Socket(ctx context.Context, path string) (splice.Conn, error) {
 	meta, err := json.Marshal(api.SocketRequest{Path: path})
 	if err != nil {
 		return nil, err
 	}
-	a.mu.Lock()
-	p := a.pods[a.filesOf]
-	a.mu.Unlock()
+	p := f.pod.Load()
 	if p == nil {
-		return nil, errors.New("the pod whose files are read is gone")
+		return nil, errors.New("no files are read yet")
 	}
 	return p.open(ctx, tunnel.Target{Network: api.NetworkService, Address: api.ServiceSocket, Meta: meta})
 }

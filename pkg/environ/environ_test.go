@@ -60,6 +60,13 @@ func TestSelect(t *testing.T) {
 	}
 }
 
+func TestUnmet(t *testing.T) {
+	s := Selection{Include: []string{"PATH", "NOSUCH", "path", "X_*"}}
+	if got := s.Unmet([]Variable{{"PATH", "x"}}); !slices.Equal(got, []string{"NOSUCH", "path"}) {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestSyntaxes(t *testing.T) {
 	for syntax, want := range map[Syntax]string{
 		Fish:       `set -gx A 'it\'s \\ $HOME'`,
@@ -80,6 +87,7 @@ func TestSyntaxes(t *testing.T) {
 		want   string // "": it cannot be written
 	}{
 		{Fish, Variable{"a.b", "x"}, ""},
+		{Fish, Variable{"hostname", "x"}, ""},
 		{PowerShell, Variable{"a.b", "‘x’"}, "[Environment]::SetEnvironmentVariable('a.b', '‘‘x’’')"},
 		{Docker, Variable{"a.b", " x #"}, "a.b= x #"},
 		{Docker, Variable{"A", "x\ny"}, ""},
@@ -91,6 +99,7 @@ func TestSyntaxes(t *testing.T) {
 		{Compose, Variable{"A", "x\ny # $z"}, "A='x\ny # $z'"},
 		{Compose, Variable{"A", `x\`}, `A="x\\"`},
 		{Compose, Variable{"A/B", "x"}, ""},
+		{Compose, Variable{"1A", "x"}, ""},
 		{JSON, Variable{"A", "\xff"}, ""},
 	} {
 		var out strings.Builder

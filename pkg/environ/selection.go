@@ -65,6 +65,17 @@ func (s Selection) Select(all []Variable) (kept []Variable, left []string) {
 	return kept, left
 }
 
+// Unmet returns the names, not patterns, that are to be included and of which there is no
+// variable.
+func (s Selection) Unmet(all []Variable) (names []string) {
+	for _, name := range s.Include {
+		if !strings.ContainsAny(name, `*?[\`) && !slices.ContainsFunc(all, func(v Variable) bool { return v.Name == name }) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 // matches reports whether one of the patterns, which are valid, matches a name.
 func matches(patterns []string, name string) bool {
 	return slices.ContainsFunc(patterns, func(pattern string) bool {

@@ -103,8 +103,14 @@ func shLine(v Variable) (string, bool) {
 	return "export " + v.Name + "='" + strings.ReplaceAll(v.Value, "'", `'\''`) + "'", fits
 }
 
+// ofFish are what fish lets nobody set.
+var ofFish = []string{
+	"FISH_VERSION", "PWD", "SHLVL", "_", "fish_kill_signal", "fish_killring", "fish_pid", "history", "hostname", "pipestatus", "status", "status_generation", "version",
+}
+
 func fishLine(v Variable) (string, bool) {
-	return "set -gx " + v.Name + " '" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(v.Value) + "'", isIdentifier(v.Name)
+	fits := isIdentifier(v.Name) && !slices.Contains(ofFish, v.Name)
+	return "set -gx " + v.Name + " '" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(v.Value) + "'", fits
 }
 
 // powerShellLine doubles the quotes that PowerShell takes for a single one.
@@ -133,7 +139,7 @@ func composeLine(v Variable) (string, bool) {
 	isFit := func(c rune) bool {
 		return c == '_' || c == '.' || c == '-' || c < utf8.RuneSelf && (unicode.IsLetter(c) || unicode.IsDigit(c))
 	}
-	fits := utf8.ValidString(v.Value) && v.Name != "" && !strings.ContainsFunc(v.Name, func(c rune) bool { return !isFit(c) })
+	fits := utf8.ValidString(v.Value) && v.Name != "" && (v.Name[0] == '_' || unicode.IsLetter(rune(v.Name[0]))) && !strings.ContainsFunc(v.Name, func(c rune) bool { return !isFit(c) })
 	if !strings.ContainsAny(v.Value, "'\r") && !strings.HasSuffix(v.Value, `\`) {
 		return v.Name + "='" + v.Value + "'", fits
 	}

@@ -189,7 +189,7 @@ func sidecarWarnings(r Request, capture Capture, facts Facts) []string {
 	if kind := r.Target.Kind.Resource(); kind.Revisions == "" {
 		lines = append(lines, fmt.Sprintf("the %s's history keeps a revision with the agent: a rollout undo to it would bring one back, which passes everything on, and kubectl tele clean takes it out", kind.Title))
 	}
-	lines = append(lines, headless(r.services())...)
+	lines = append(lines, headless(r.services(), facts.Selecting)...)
 	return append(lines, managers(r.Target)...)
 }
 

@@ -272,7 +272,7 @@ spec:
 	if refs(plan.Switches) != "service/many" || len(plan.Captures) != 2 {
 		t.Errorf("switches %q, captures %q", refs(plan.Switches), plan.Captures)
 	}
-	if len(plan.Warnings) != 1 || !strings.Contains(plan.Warnings[0], "service/many is headless") {
+	if len(plan.Warnings) != 2 || !strings.Contains(plan.Warnings[0], "service/many is headless") {
 		t.Errorf("warnings %q", plan.Warnings)
 	}
 	if len(plan.Refusals) != 1 {

@@ -6,6 +6,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/version"
 
@@ -186,6 +187,75 @@ func TestSidecarChoosesPorts(t *testing.T) {
 	rec, err := ReadRecord(sidecar(t, dep, specOf(byName, grpcPort)))
 	if err != nil || rec.Captures[0].Listen != 15901 || rec.Captures[1].Listen != 15903 {
 		t.Fatalf("got %+v, %v", rec, err)
+	}
+}
+
+// TestSidecarOfBothProtocols: a number may be a port of TCP and of UDP, which are captured, led
+// to by a Service and given back each by itself.
+func TestSidecarOfBothProtocols(t *testing.T) {
+	dep := ready(t)
+	c := &dep.Spec.Template.Spec.Containers[0]
+	c.Ports = append(c.Ports, corev1.ContainerPort{Name: "dns", ContainerPort: 53, Protocol: corev1.ProtocolUDP}, corev1.ContainerPort{Name: "dns-tcp", ContainerPort: 53, Protocol: corev1.ProtocolTCP})
+	svc := &services(t)[0]
+	svc.Spec.Ports = []corev1.ServicePort{
+		{Name: "udp", Port: 53, Protocol: corev1.ProtocolUDP, TargetPort: intstr.FromInt32(53)},
+		{Name: "tcp", Port: 53, Protocol: corev1.ProtocolTCP, TargetPort: intstr.FromInt32(53)},
+	}
+	udp := api.Port{Number: 53, Protocol: api.UDP}
+	captures := map[api.Port]Capture{}
+	for _, port := range []api.Port{udp, tcp(53)} {
+		capture, err := PlanCapture(view(dep), []corev1.Service{*svc}, "app", port, ModeAuto)
+		if err != nil || !capture.Service || capture.Port() != port {
+			t.Fatalf("%s: %+v, %v", port, capture, err)
+		}
+		captures[port] = capture
+	}
+	owner := alice(53)
+	owner.Port = udp
+	spec := specOf(captures[udp])
+	spec.Owner = owner
+	one := sidecar(t, dep, spec)
+	both := sidecar(t, one, specOf(captures[tcp(53)]))
+	agent, ok := AgentIn(&both.Spec.Template.Spec)
+	if !ok || len(agent.Captures) != 2 || agent.Captures[0].Port() != udp || agent.Captures[1].Port() != tcp(53) || agent.Captures[0].Listen == agent.Captures[1].Listen {
+		t.Fatalf("captures %+v", agent.Captures)
+	}
+	_, patch, err := PatchData(one, both)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("the second is patched by %s", patch)
+	led := switched(t, svc, both, owner)
+	if led.Spec.Ports[0].TargetPort.IntValue() != int(agent.Captures[0].Listen) || led.Spec.Ports[1].TargetPort.IntValue() != 53 {
+		t.Errorf("of UDP alone the Service leads to %v", led.Spec.Ports)
+	}
+	led = switched(t, led, both, alice(53))
+	if led.Spec.Ports[1].TargetPort.IntValue() != int(agent.Captures[1].Listen) {
+		t.Errorf("of both the Service leads to %v", led.Spec.Ports)
+	}
+	for what, service := range map[string]*corev1.Service{"by its record": led, "without a record": func() *corev1.Service {
+		lost := led.DeepCopy()
+		lost.Annotations = nil
+		return lost
+	}()} {
+		if got := OriginalService(service, agent.Captures...); !equality.Semantic.DeepEqual(got.Spec, svc.Spec) {
+			t.Errorf("%s it is given back as %v", what, got.Spec.Ports)
+		}
+	}
+	undone, leftovers := undo(t, both)
+	equal(t, undone, dep)
+	if len(leftovers) > 0 {
+		t.Errorf("leftovers %q", leftovers)
+	}
+
+	// An agent that somebody brought with another version may not know of UDP.
+	newer := specOf(captures[udp])
+	newer.Agent.Image = "example.com/tele-agent:v2"
+	if _, err := AddSidecar(view(sidecar(t, dep, specOf(byName))), newer); err == nil || !strings.Contains(err.Error(), "may not know ports of UDP") {
+		t.Errorf("of another version: %v", err)
+	}
+	if _, err := AddSidecar(view(one), newer); err != nil {
+		t.Errorf("that has it already: %v", err)
 	}
 }
 

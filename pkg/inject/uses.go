@@ -9,6 +9,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"github.com/kubectl-tele/kubectl-tele/pkg/agent/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/workload"
 )
 
@@ -36,7 +37,7 @@ func uses(w *workload.Workload, c Capture, services []corev1.Service, captured [
 		}
 		for _, r := range p.Spec.Ingress {
 			for _, port := range r.Ports {
-				if port.Port != nil && port.Port.Type == intstr.String && port.Port.StrVal == c.Name {
+				if port.Port != nil && port.Port.Type == intstr.String && port.Port.StrVal == c.Name && (port.Protocol == nil && c.Protocol == api.TCP || port.Protocol != nil && isOf(*port.Protocol, c.Protocol)) {
 					lines = append(lines, fmt.Sprintf("networkpolicy/%s names port %q and will speak of the agent's port", p.Name, c.Name))
 				}
 			}
@@ -61,13 +62,18 @@ func (f Facts) uses(w *workload.Workload, c Capture, captured []string) []string
 	return slices.Compact(lines)
 }
 
-// headless warns of Services that lead clients to the pods' own addresses.
-func headless(services []corev1.Service) []string {
+// headless warns of Services that lead clients to the pods' own addresses; selecting are all
+// that there are.
+func headless(services, selecting []corev1.Service) []string {
 	var lines []string
+	isHeadless := func(svc corev1.Service) bool { return svc.Spec.ClusterIP == corev1.ClusterIPNone }
 	for i := range services {
-		if services[i].Spec.ClusterIP == corev1.ClusterIPNone {
+		if isHeadless(services[i]) {
 			lines = append(lines, fmt.Sprintf("service/%s is headless: clients that go to a pod's address with the app's own port number still reach the app", services[i].Name))
 		}
+	}
+	if len(lines) > 0 && !slices.ContainsFunc(selecting, func(svc corev1.Service) bool { return !isHeadless(svc) }) {
+		lines = append(lines, "no other Service leads to the pods: only clients that look up its number by DNS (SRV) come to the handler")
 	}
 	return lines
 }

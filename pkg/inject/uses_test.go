@@ -49,9 +49,12 @@ podmonitor/ours scrapes port "http" and will scrape through the agent`
 func TestHeadless(t *testing.T) {
 	all := services(t)
 	all[0].Spec.ClusterIP = "None"
-	got := headless(all)
+	got := headless(all, all)
 	if len(got) != 1 || !strings.Contains(got[0], "service/back is headless") {
 		t.Errorf("got %q", got)
+	}
+	if got := headless(all[:1], all[:1]); len(got) != 2 || !strings.Contains(got[1], "(SRV)") {
+		t.Errorf("without another: %q", got)
 	}
 }
 

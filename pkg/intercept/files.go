@@ -22,7 +22,13 @@ func checkDir(spec api.InterceptSpec) error {
 // bringFiles shows the container's files in the folder that the user named, or copies them
 // there, where the intercept is the one to do so.
 func (i *Intercept) bringFiles(ctx context.Context) error {
-	cfg := mount.Config{Dir: i.dir, Write: i.spec.DirWrite, Open: i.agents.Files, Socket: i.agents.Socket, Log: i.log}
+	files := i.agents.Files()
+	if i.dir != "" {
+		i.mu.Lock()
+		i.files = files
+		i.mu.Unlock()
+	}
+	cfg := mount.Config{Dir: i.dir, Write: i.spec.DirWrite, Open: files.Open, Socket: files.Socket, Log: i.log}
 	p := i.progress.emit()
 	switch {
 	case i.dir == "":

@@ -54,8 +54,9 @@ type Intercept struct {
 	state        state
 	plan         *inject.Plan
 	registration *cluster.Registration
-	notice       string // what others did to the workload meanwhile
-	beside       bool   // others have rules on the port, too
+	files        *cluster.Files // nil: none are shown, nor copied
+	notice       string         // what others did to the workload meanwhile
+	beside       bool           // others have rules on the port, too
 }
 
 // state is where an intercept stands; see the package doc.

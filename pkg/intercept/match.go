@@ -56,7 +56,7 @@ func (i *Intercept) needs() (all []need) {
 		all = append(all, need{agent.FeatureMirror, "copy requests"})
 	}
 	if i.spec.Refuse {
-		all = append(all, need{agent.FeatureDown, "refuse requests while the handler is down"})
+		all = append(all, need{agent.FeatureDown, "refuse traffic while the handler is down"})
 	}
 	if i.target.app().Protocol == agent.UDP {
 		all = append(all, need{agent.FeatureUDP, "take datagrams"})

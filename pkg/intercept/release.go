@@ -252,7 +252,7 @@ func (r *release) workload(ctx context.Context, w *workload.Workload, last bool)
 	case err != nil:
 		return err
 	case !undone:
-		r.progress.Done("others use the agent of " + r.ref.String() + ": it stays for them")
+		r.progress.Done("other intercepts use the agent of " + r.ref.String() + ": it stays for them; `kubectl tele list -o wide` shows whose")
 		return nil
 	}
 	for _, line := range leftovers {

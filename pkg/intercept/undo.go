@@ -33,7 +33,11 @@ func (i *Intercept) undo(ctx context.Context) error {
 		draining.Go(func() { i.handler.Drain(ctx) })
 		defer i.registration.Close()
 		defer draining.Wait()
-		told(i.progress.emit())
+		select {
+		case <-i.begun:
+			told(i.progress.emit())
+		default: // it may be another's who was there before
+		}
 	}
 	if !i.recorded {
 		return nil

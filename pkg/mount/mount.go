@@ -71,6 +71,13 @@ func CheckDir(dir string) error {
 		if info, err := os.Stat(filepath.Dir(dir)); err != nil || !info.IsDir() {
 			return hint.With(fmt.Errorf("files in %s: there is no folder %s", dir, filepath.Dir(dir)), "make it first, or choose another")
 		}
+		err := os.Mkdir(dir, 0o700)
+		if err == nil {
+			err = os.Remove(dir)
+		}
+		if err != nil {
+			return hint.With(fmt.Errorf("files in %s: %w", dir, err), "choose a folder that you may make")
+		}
 	case err != nil:
 		return hint.With(fmt.Errorf("files in %s: %w", dir, err), "choose an empty folder")
 	case len(entries) > 0:

@@ -24,7 +24,8 @@ func source() string {
 	return fmt.Sprintf("%s:%d:%d", fsName, os.Getpid(), startOf(os.Getpid()))
 }
 
-// startOf is when a process was started, in ticks since the machine was; 0 if there is none.
+// startOf is when a process that runs was started, in ticks since the machine was; 0 if there
+// is none.
 func startOf(pid int) uint64 {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -33,8 +34,8 @@ func startOf(pid int) uint64 {
 	// The name, in parentheses, may have spaces and parentheses.
 	_, rest, _ := strings.Cut(string(text[strings.LastIndexByte(string(text), ')')+1:]), " ")
 	fields := strings.Fields(rest)
-	const start = 22 - 3 // proc(5): the 22nd, and rest begins with the third
-	if len(fields) <= start {
+	const start = 22 - 3                                              // proc(5): the 22nd, and rest begins with the third
+	if len(fields) <= start || fields[0] == "Z" || fields[0] == "X" { // it has ended, and nobody has asked how
 		return 0
 	}
 	ticks, _ := strconv.ParseUint(fields[start], 10, 64)

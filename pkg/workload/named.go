@@ -3,6 +3,7 @@ package workload
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -55,6 +56,15 @@ func (ks Kinds) Named(ctx context.Context, client kubernetes.Interface, ns, s st
 		return nil, "", err
 	}
 	return []*Workload{w}, "", nil
+}
+
+// WithPods returns the first of several workloads, one or more, that is not scaled to 0; the
+// first if all are.
+func WithPods(all []*Workload) *Workload {
+	if n := slices.IndexFunc(all, func(w *Workload) bool { return w.State.Replicas > 0 }); n > 0 {
+		return all[n]
+	}
+	return all[0]
 }
 
 // validName returns an error unless an API server can be asked for the name.

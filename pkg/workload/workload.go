@@ -1,8 +1,14 @@
 package workload
 
 import (
+	"fmt"
+	"slices"
+	"strings"
+
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/kubectl-tele/kubectl-tele/pkg/hint"
 )
 
 // Workload is an object that makes pods from a template, of any kind.

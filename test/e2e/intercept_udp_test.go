@@ -20,8 +20,8 @@ import (
 	"github.com/kubectl-tele/kubectl-tele/test/rig"
 )
 
-// udpPort is what the container with UDP listens on.
-const udpPort = 7000
+// udpPort is what the container with UDP listens on: the number that the other has by TCP.
+const udpPort = manifests.AppPort
 
 // withUDP is an application with a second container, which answers by UDP on a port called
 // echo. Its Service leads there from port 7, to target.
@@ -113,7 +113,7 @@ func TestInterceptUDP(t *testing.T) {
 			l.wait(t, "the laptop", byLaptop)
 		}
 		st := sessionOf(t, desk).Intercepts
-		if len(st) != 2 || st[0].Port != udpPort || st[0].Protocol != "udp" || st[0].Container != "udp" || st[1].Protocol != "" {
+		if len(st) != 2 || st[1].Port != udpPort || st[1].Protocol != "udp" || st[1].Container != "udp" || st[0].Port != udpPort || st[0].Protocol != "" {
 			t.Errorf("status %+v", st)
 		}
 		if said := mustRun(t, desk.Tele(t.Context(), "list")); !strings.Contains(said, fmt.Sprintf(":%d/udp", udpPort)) {
@@ -129,6 +129,9 @@ func TestInterceptUDP(t *testing.T) {
 				t.Errorf("%s: of the new pod, the app answers: %+v", l.url, past[0])
 			}
 		}
+		timed(t, desk, "leave", name, "--port", fmt.Sprint(udpPort)) // that of TCP
+		web.wait(t, "the app", byAppOf(name))
+		fresh.wait(t, "the laptop", byLaptop)
 		timed(t, desk, "leave", name)
 		for _, l := range []*loop{web, fresh, kept} {
 			l.wait(t, "the app", byAppOf(name))
@@ -159,7 +162,11 @@ func TestInterceptUDP(t *testing.T) {
 		generation := getDeployment(t, name).Generation
 		lost := kill(t, desk)
 		s := fresh.since(t, lost.to, "the app", byAppOf(name))
-		t.Logf("session killed: the app answers after %.2f s", s.End().Sub(lost.from).Seconds())
+		took := s.End().Sub(lost.from)
+		t.Logf("session killed: the app answers after %.2f s", took.Seconds())
+		if took > failOpen {
+			t.Errorf("session killed: the app answers after %s, not within %s", took, failOpen)
+		}
 		if now := getDeployment(t, name).Generation; now != generation {
 			t.Errorf("somebody changed the Deployment (generation %d, then %d)", generation, now)
 		}

@@ -248,6 +248,6 @@ type folder string
 func (f folder) Name() string     { return string(f) }
 func (folder) Size() int64        { return 0 }
 func (folder) Mode() fs.FileMode  { return fs.ModeDir | 0o555 }
-func (folder) ModTime() time.Time { return time.Time{} }
+func (folder) ModTime() time.Time { return time.Unix(0, 0) } // SFTP has none before
 func (folder) IsDir() bool        { return true }
 func (folder) Sys() any           { return nil }
