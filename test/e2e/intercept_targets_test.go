@@ -145,7 +145,7 @@ func TestInterceptTargets(t *testing.T) {
 				}
 			}
 		}
-		if said := fails(t, desk, "intercept", "it-two", "--port", "9:http", "--container", "nope"); !strings.Contains(said, `no container "nope"`) || !strings.Contains(said, "--container is one of") {
+		if said := fails(t, desk, "intercept", "it-two", "--port", "9:http", "--container", "nope"); !strings.Contains(said, `no container "nope"`) || !strings.Contains(said, "it is one of") {
 			t.Errorf("--container nope: %s", said)
 		}
 	})
