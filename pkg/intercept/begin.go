@@ -1,6 +1,7 @@
 package intercept
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,8 @@ const (
 	// observeEvery how often it is looked for.
 	observeLimit = 5 * time.Second
 	observeEvery = 100 * time.Millisecond
+	// giveWayEvery is how often it is looked whether another has given way.
+	giveWayEvery = 500 * time.Millisecond
 )
 
 // begin takes the traffic. It returns when new connections and those that clients
@@ -210,9 +213,21 @@ func (i *Intercept) reachAll(ctx context.Context, w *workload.Workload) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, reachLimit, fmt.Errorf("no answer within %s", reachLimit))
 	defer cancel()
-	err = i.registration.Wait(ctx, running(pods))
 	var refused *tunnel.RefusedError
-	if errors.As(err, &refused) && refused.Reason == tunnel.Conflict {
+	for {
+		refused = nil
+		err = i.registration.Wait(ctx, running(pods))
+		if !errors.As(err, &refused) || refused.Reason != tunnel.Conflict || !i.goesFirst(ctx) {
+			break
+		}
+		select { // the other gives way
+		case <-time.After(giveWayEvery):
+			continue
+		case <-ctx.Done():
+		}
+		break
+	}
+	if refused != nil && refused.Reason == tunnel.Conflict {
 		hints := []string{"`kubectl tele list` shows by whom"}
 		if !i.spec.TakeOver {
 			hints = append(hints, "--take-over takes it from a session that is not reached")
@@ -220,6 +235,33 @@ func (i *Intercept) reachAll(ctx context.Context, w *workload.Workload) error {
 		return hint.With(fmt.Errorf("%s is intercepted already: %s", i.target, refused.Message), hints...)
 	}
 	return err
+}
+
+// goesFirst reports whether this intercept goes before those who stand in its way.
+func (i *Intercept) goesFirst(ctx context.Context) bool {
+	return goesFirst(agent.Holder{ID: i.id, Owner: i.owner}, i.target.app(), i.agents.Ask(ctx).Infos)
+}
+
+// goesFirst decides between those who begin at the same moment, each of whom has come first
+// at some of the agents: the one that began first goes on, and the others give way.
+func goesFirst(me agent.Holder, port agent.Port, agents []agent.Info) bool {
+	mine := false
+	for _, info := range agents {
+		for _, c := range info.Captures {
+			if c.Port() != port {
+				continue
+			}
+			for _, h := range c.Holders {
+				switch {
+				case h.ID == me.ID:
+					mine = true
+				case cmp.Or(me.Owner.Since.Compare(h.Owner.Since), cmp.Compare(me.ID, h.ID)) > 0:
+					return false
+				}
+			}
+		}
+	}
+	return mine
 }
 
 // switchOver leads clients to the agents where that takes a change of its own.
