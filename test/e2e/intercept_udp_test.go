@@ -23,10 +23,10 @@ import (
 // udpPort is what the container with UDP listens on: the number that the other has by TCP.
 const udpPort = manifests.AppPort
 
-// withUDP is an application with a second container, which answers by UDP on a port called
-// echo. Its Service leads there from port 7, to target.
+// withUDP is an application of two ports with a second container, which answers by UDP on a
+// port called echo. Its Service leads there from port 7, to target.
 func withUDP(name string, target intstr.IntOrString) manifests.App {
-	app := manifests.HTTP(name, manifests.Options{Image: world.AppsImage, Mutate: func(pod *corev1.PodTemplateSpec) {
+	app := manifests.TwoPorts(name, manifests.Options{Image: world.AppsImage, Mutate: func(pod *corev1.PodTemplateSpec) {
 		c := *pod.Spec.Containers[0].DeepCopy()
 		c.Name, c.Args = "udp", []string{"udp", "-addr", fmt.Sprintf(":%d", udpPort)}
 		c.Ports = []corev1.ContainerPort{{Name: "echo", ContainerPort: udpPort, Protocol: corev1.ProtocolUDP}}
@@ -86,7 +86,7 @@ func slowest(t *testing.T, what string, l *loop) {
 	t.Logf("%s: %d answers, the slowest after %s", what, l.total.Requests, worst.Round(time.Millisecond))
 }
 
-// TestInterceptUDP: datagrams go to the laptop along with a port of TCP, by the port's name,
+// TestInterceptUDP: datagrams go to the laptop along with two ports of TCP, by the port's name,
 // or by its number. No question stays without an answer while it begins, while a pod is
 // replaced, while the handler is away, when the session is killed, and while it ends.
 func TestInterceptUDP(t *testing.T) {
@@ -94,13 +94,15 @@ func TestInterceptUDP(t *testing.T) {
 	named, numeric := withUDP("iu-named", intstr.FromString("echo")), withUDP("iu-numeric", intstr.FromInt32(udpPort))
 	deploy(t, named, numeric)
 
-	t.Run("named, and TCP", func(t *testing.T) {
+	t.Run("named, and two of TCP", func(t *testing.T) {
 		t.Parallel()
 		const name = "iu-named"
 		desk := newDesk(t)
 		before := stateOf(t, name, name)
 		web, fresh, kept := startLoop(t, serviceURL(t, name), "-fresh"), startLoop(t, udpURL(t, name), "-fresh"), startLoop(t, udpURL(t, name))
-		port := serve(t, desk, http.HandlerFunc(echo))
+		admin := startLoop(t, strings.TrimSuffix(serviceURL(t, name), ":80")+fmt.Sprintf(":%d", manifests.AdminPort), "-fresh")
+		all := []*loop{web, admin, fresh, kept}
+		port, other := serve(t, desk, http.HandlerFunc(echo)), serve(t, desk, http.HandlerFunc(echo))
 		if said := fails(t, desk, "intercept", name, "--port", "9:echo"); !strings.Contains(said, "nothing listens there by UDP") {
 			t.Errorf("without a handler it says %s", said)
 		}
@@ -108,12 +110,12 @@ func TestInterceptUDP(t *testing.T) {
 			t.Errorf("of requests it says %s", said)
 		}
 		datagrams, _ := serveUDP(t, desk, "127.0.0.1:0")
-		timed(t, desk, "intercept", name, "--port", port+":http", "--port", datagrams+":7/udp")
-		for _, l := range []*loop{web, fresh, kept} {
+		timed(t, desk, "intercept", name, "--port", port+":http", "--port", other+":admin", "--port", datagrams+":7/udp")
+		for _, l := range all {
 			l.wait(t, "the laptop", byLaptop)
 		}
 		st := sessionOf(t, desk).Intercepts
-		if len(st) != 2 || st[1].Port != udpPort || st[1].Protocol != "udp" || st[1].Container != "udp" || st[0].Port != udpPort || st[0].Protocol != "" {
+		if len(st) != 3 || st[2].Port != manifests.AdminPort || st[1].Port != udpPort || st[1].Protocol != "udp" || st[1].Container != "udp" || st[0].Port != udpPort || st[0].Protocol != "" {
 			t.Errorf("status %+v", st)
 		}
 		if said := mustRun(t, desk.Tele(t.Context(), "list")); !strings.Contains(said, fmt.Sprintf(":%d/udp", udpPort)) {
@@ -123,7 +125,7 @@ func TestInterceptUDP(t *testing.T) {
 		kubectl(t, desk, "delete", "pod", pods[0].Name)
 		settled(t, "deploy", name)
 		begin := time.Now()
-		for _, l := range []*loop{web, fresh, kept} {
+		for _, l := range all {
 			l.wait(t, "the laptop", byLaptop)
 			if past := l.between(begin, time.Now(), byApp); len(past) > 0 {
 				t.Errorf("%s: of the new pod, the app answers: %+v", l.url, past[0])
@@ -133,7 +135,7 @@ func TestInterceptUDP(t *testing.T) {
 		web.wait(t, "the app", byAppOf(name))
 		fresh.wait(t, "the laptop", byLaptop)
 		timed(t, desk, "leave", name)
-		for _, l := range []*loop{web, fresh, kept} {
+		for _, l := range all {
 			l.wait(t, "the app", byAppOf(name))
 			l.stop(t)
 			slowest(t, l.url, l)
