@@ -115,12 +115,13 @@ func (o *envOptions) run(ctx context.Context) error {
 		return err
 	}
 	w := workload.WithPods(workloads)
-	env, err := c.Environment(ctx, w, o.container, "")
+	env, source, err := c.Environment(ctx, w, o.container, "")
 	if err != nil {
 		return err
 	}
 	progress := newPrinter(o.f.ErrOut, false)
 	defer progress.close()
+	progress.event(api.Event{Text: "environment of " + source})
 	for _, missing := range env.Missing {
 		progress.event(api.Event{Text: "not had: " + missing, Warning: true})
 	}

@@ -179,7 +179,7 @@ func (o *interceptOptions) complete(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := o.env.complete(); err != nil {
+	if err := o.env.complete(cmd.Flags(), len(o.command) > 0); err != nil {
 		return err
 	}
 	o.spec = api.InterceptSpec{

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/kubectl-tele/kubectl-tele/pkg/control/api"
 	"github.com/kubectl-tele/kubectl-tele/pkg/environ"
@@ -74,7 +75,13 @@ func (e *interceptEnv) addFlags(cmd *cobra.Command) {
 	addSelection(cmd.Flags(), &e.selection)
 }
 
-func (e *interceptEnv) complete() error {
+// complete reads the flags; command is whether one gets the environment, too.
+func (e *interceptEnv) complete(flags *pflag.FlagSet, command bool) error {
+	for flag, means := range map[string]bool{"env-syntax": e.file != "", "env-include": command || e.file+e.json != "", "env-exclude": command || e.file+e.json != ""} {
+		if flags.Changed(flag) && !means {
+			return usageError(fmt.Errorf("--%s is about an environment that nothing gets", flag), "--env-file FILE", "kubectl tele env WORKLOAD prints it")
+		}
+	}
 	for _, f := range []envFile{{e.file, environ.Syntax(e.syntax)}, {e.json, environ.JSON}} {
 		if f.path == "" {
 			continue

@@ -33,11 +33,12 @@ var environs = [][]string{{"cat", "/proc/1/environ"}, {"env", "-0"}}
 // a running pod, where the image has a command that shows it and the user may exec; else
 // computed from the cluster's objects, with Missing saying why it is not the process's.
 // An empty container means the one that `kubectl exec` would take. of names the pod to ask
-// rather than another; "" is any. Nothing is changed.
-func (c *Cluster) Environment(ctx context.Context, w *workload.Workload, container, of string) (environ.Environment, error) {
+// rather than another; "" is any. source says of which container and pod it is. Nothing is
+// changed.
+func (c *Cluster) Environment(ctx context.Context, w *workload.Workload, container, of string) (env environ.Environment, source string, err error) {
 	pod, err := c.runningPod(ctx, w, of)
 	if err != nil {
-		return environ.Environment{}, err
+		return env, "", err
 	}
 	var why error
 	if pod == nil {
@@ -47,20 +48,22 @@ func (c *Cluster) Environment(ctx context.Context, w *workload.Workload, contain
 		container = workload.DefaultContainer(pod)
 	}
 	if err := w.HasContainer(container); err != nil {
-		return environ.Environment{}, err
+		return env, "", err
 	}
+	source = fmt.Sprintf("container %s of the template of %s", container, w)
 	if why == nil {
+		source = fmt.Sprintf("container %s of pod/%s", container, pod.Name)
 		var own []environ.Variable
 		if own, why = c.processEnv(ctx, pod, container); why == nil {
-			return environ.Environment{Variables: own}, nil
+			return environ.Environment{Variables: own}, source, nil
 		}
 	}
 	computed, err := workload.Env(ctx, c.Client(), pod, container)
 	if err != nil {
-		return environ.Environment{}, err
+		return env, "", err
 	}
 	computed.Missing = append(computed.Missing, fmt.Sprintf("what the image and its entrypoint set: %v", why))
-	return computed, nil
+	return computed, source, nil
 }
 
 var errNotRunning = errors.New("no pod of it is running")

@@ -19,7 +19,7 @@ func (s *Intercepts) Env(ctx context.Context, id string) (env, missing []string,
 	if err != nil {
 		return nil, nil, err
 	}
-	all, err := c.Environment(ctx, w, i.target.container, s.shownPod(i.target.Ref))
+	all, _, err := c.Environment(ctx, w, i.target.container, s.shownPod(i.target.Ref))
 	return all.Strings(), all.Missing, err
 }
 

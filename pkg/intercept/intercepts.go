@@ -97,6 +97,13 @@ func (s *Intercepts) Leave(ctx context.Context, spec api.LeaveSpec, p api.Progre
 			leaving = append(leaving, i)
 		}
 	}
+	if len(leaving) == 0 && spec.Workload != "" && !strings.Contains(spec.Workload, "/") {
+		for _, i := range s.sorted() { // of another kind than a Deployment
+			if i.target.Name == spec.Workload && (spec.Port == "" || i.target.port.Matches(spec.Port)) {
+				leaving = append(leaving, i)
+			}
+		}
+	}
 	if tcp := ofTCP(leaving); spec.Port != "" && !strings.Contains(spec.Port, "/") && len(tcp) > 0 {
 		leaving = tcp // a number of both is that of TCP
 	}

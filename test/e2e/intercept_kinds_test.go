@@ -139,7 +139,11 @@ func interceptKind(t *testing.T, short string, create func(context.Context, *app
 	settled(t, short, name)
 	everyReplica(t, name, 2, "the laptop", isLaptop)
 	allAnsweredBy("the laptop", byLaptop)
-	timed(t, desk, "leave", short+"/"+name)
+	ours := short + "/" + name
+	if short == "ds" {
+		ours = name // which nothing else is called that this session has
+	}
+	timed(t, desk, "leave", ours)
 	allAnsweredBy("the app", byAppOf(name))
 	everyReplica(t, name, 2, "the app", isPodOf(name))
 	for _, l := range loops {

@@ -421,6 +421,9 @@ func TestInterceptMountWrite(t *testing.T) {
 	before := stateOf(t, name, name)
 	desk := newDesk(t)
 	dir := filepath.Join(t.TempDir(), "root")
+	if said := fails(t, desk, "intercept", name, "--env-exclude", "A", "--port", "1"); !strings.Contains(said, "--env-exclude is about an environment that nothing gets") {
+		t.Errorf("--env-exclude alone: %s", said)
+	}
 	if said := fails(t, desk, "intercept", name, "--mount-rw", "--port", "1"); !strings.Contains(said, "--mount-rw is about --mount") {
 		t.Errorf("without --mount: %s", said)
 	}
