@@ -1,11 +1,13 @@
 package workload
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -22,6 +24,19 @@ func TemplatePod(w *Workload) *corev1.Pod {
 	t := w.Template.DeepCopy()
 	t.Namespace = w.Namespace()
 	return &corev1.Pod{ObjectMeta: t.ObjectMeta, Spec: t.Spec}
+}
+
+// hostname is what a runtime tells the containers of a pod as HOSTNAME; "" if that is not known.
+func hostname(pod *corev1.Pod) string {
+	const most = 63 // of Linux
+	if pod.Spec.HostNetwork || pod.Spec.SetHostnameAsFQDN != nil && *pod.Spec.SetHostnameAsFQDN {
+		return ""
+	}
+	name := cmp.Or(pod.Spec.Hostname, pod.Name)
+	if len(name) > most {
+		name = strings.TrimRight(name[:most], "-.")
+	}
+	return name
 }
 
 // Env computes the environment of a pod's container from its spec, from the ConfigMaps
@@ -49,6 +64,9 @@ func Env(ctx context.Context, client kubernetes.Interface, pod *corev1.Pod, cont
 		if _, declared := r.values[v.Name]; !declared {
 			r.set(v.Name, v.Value)
 		}
+	}
+	if _, declared := r.values["HOSTNAME"]; !declared && hostname(pod) != "" {
+		r.set("HOSTNAME", hostname(pod))
 	}
 	if err := ctx.Err(); err != nil {
 		return environ.Environment{}, fmt.Errorf("reading the environment of container %s: %w", container, err)

@@ -153,6 +153,7 @@ func TestEnv(t *testing.T) {
 		"MY_DB_SERVICE_HOST=10.96.0.7", "MY_DB_SERVICE_PORT=5432", "MY_DB_SERVICE_PORT_MAIN=5432", "MY_DB_PORT=tcp://10.96.0.7:5432",
 		"MY_DB_PORT_5432_TCP=tcp://10.96.0.7:5432", "MY_DB_PORT_5432_TCP_PROTO=tcp", "MY_DB_PORT_5432_TCP_PORT=5432", "MY_DB_PORT_5432_TCP_ADDR=10.96.0.7",
 		"MY_DB_PORT_53_UDP=udp://10.96.0.7:53", "MY_DB_PORT_53_UDP_PROTO=udp", "MY_DB_PORT_53_UDP_PORT=53", "MY_DB_PORT_53_UDP_ADDR=10.96.0.7",
+		"HOSTNAME=back-1",
 	}
 	if !slices.Equal(env, want) {
 		t.Errorf("got  %q\nwant %q", env, want)
@@ -199,5 +200,24 @@ func TestEnvWithoutServices(t *testing.T) {
 func TestEnvOfNoContainer(t *testing.T) {
 	if _, err := Env(t.Context(), fake.NewClientset(), envPod(), "nosuch"); err == nil || !strings.Contains(err.Error(), `no container "nosuch"`) {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestHostname(t *testing.T) {
+	long := strings.Repeat("a", 62) + "-bcd"
+	for name, tc := range map[string]struct {
+		spec corev1.PodSpec
+		want string
+	}{
+		"back-1":   {want: "back-1"},
+		"back-2":   {spec: corev1.PodSpec{Hostname: "db"}, want: "db"},
+		long:       {want: long[:62]},
+		"template": {spec: corev1.PodSpec{HostNetwork: true}},
+		"fqdn":     {spec: corev1.PodSpec{SetHostnameAsFQDN: new(true)}},
+		"":         {},
+	} {
+		if got := hostname(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: tc.spec}); got != tc.want {
+			t.Errorf("%q: %q, want %q", name, got, tc.want)
+		}
 	}
 }
