@@ -191,7 +191,7 @@ func (a *association) join(to datagramConn) {
 	for _, k := range a.kept {
 		_, _ = to.Write(k.data)
 	}
-	if a.app {
+	if a.app || a.capture.agent.unanswered.Held() > maxUnanswered/2 { // others wait to be sent at all
 		a.dropLocked(len(a.kept))
 	}
 	a.to = to
