@@ -24,7 +24,7 @@ import (
 	"github.com/kubectl-tele/kubectl-tele/pkg/splice"
 )
 
-// needFUSE skips a test where this machine cannot mount. In CI that is a failure.
+// needFUSE skips a test where this machine cannot mount.
 func needFUSE(t *testing.T) {
 	t.Helper()
 	err := available()
@@ -35,10 +35,16 @@ func needFUSE(t *testing.T) {
 			return
 		}
 	}
+	cannot(t, "files cannot be mounted: %v", err)
+}
+
+// cannot skips a test that this machine cannot run. In CI that is a failure.
+func cannot(t *testing.T, format string, args ...any) {
+	t.Helper()
 	if os.Getenv("CI") == "true" {
-		t.Fatalf("files cannot be mounted in CI: %v", err)
+		t.Fatalf(format, args...)
 	}
-	t.Skipf("NOT TESTED, files cannot be mounted on this machine: %v", err)
+	t.Skipf("NOT TESTED: "+format, args...)
 }
 
 // mounted shows the folder there, to be written, in the folder here until the test ends.
@@ -97,7 +103,7 @@ func TestCloseWhileHeld(t *testing.T) {
 		_ = holder.Wait()
 	})
 	if said, err := bufio.NewReader(out).ReadString('\n'); err != nil {
-		t.Skipf("no mount namespace can be made here: %q, %v", said, err)
+		cannot(t, "no mount namespace can be made: %q, %v", said, err)
 	}
 	closed := make(chan error, 1)
 	go func() { closed <- m.Close() }()
