@@ -130,8 +130,12 @@ func socketsTo(t *testing.T) (s *sockets, logged *bytes.Buffer) {
 	serving.Go(func() {
 		for {
 			conn, err := original.Accept()
-			if err != nil {
+			switch {
+			case errors.Is(err, net.ErrClosed):
 				return
+			case err != nil: // this process has too many files, where a test wants it so
+				time.Sleep(time.Millisecond)
+				continue
 			}
 			serving.Go(func() {
 				_, _ = io.WriteString(conn, "hello\n")
@@ -273,7 +277,11 @@ func TestAcceptFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantGreeting(t, conn)
+	_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	// Where a file became free meanwhile, it was accepted, and may not have been joined.
+	if said, err := bufio.NewReader(conn).ReadString('\n'); said != "hello\n" && !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("it says %q, %v", said, err)
+	}
 	_ = conn.Close()
 	_ = greeted(t, at).Close()
 }
